@@ -1,0 +1,2 @@
+//! The `hale` command.
+fn main() {}

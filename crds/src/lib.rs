@@ -1,0 +1,1 @@
+//! What users of Hale declare: the `UpstreamPolicy` custom resource.

@@ -1,0 +1,1 @@
+//! Hale's proxy.

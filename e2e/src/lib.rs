@@ -1,0 +1,1 @@
+//! Hale as a whole, on a real Kubernetes.
