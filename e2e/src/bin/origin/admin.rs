@@ -1,0 +1,48 @@
+//! The admin port: kubelet's readiness probe, and orders from scenarios.
+
+use super::serve::{Body, full};
+use super::state::State;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use std::sync::Arc;
+
+pub(crate) async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Body> {
+    let query = request.uri().query().unwrap_or_default();
+    let (status, text) = match request.uri().path() {
+        "/ready" if state.ready() => (StatusCode::OK, "ready".to_owned()),
+        "/ready" => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "told to be unready".to_owned(),
+        ),
+        "/set" => match set(&state, query) {
+            Ok(()) => (StatusCode::OK, "done".to_owned()),
+            Err(wrong) => (StatusCode::BAD_REQUEST, wrong),
+        },
+        "/counts" => {
+            let report = serde_json::json!({"pod": state.pod, "requests": state.requests(), "counts": state.counts()});
+            (StatusCode::OK, report.to_string())
+        }
+        "/exit" => {
+            state.exit.notify_one();
+            (StatusCode::OK, "exiting".to_owned())
+        }
+        path => (StatusCode::NOT_FOUND, format!("no {path} here")),
+    };
+    let mut response = Response::new(full(text));
+    *response.status_mut() = status;
+    response
+}
+
+/// `ready=true|false`, `check=STATUS`, `check_delay_ms=N`, joined by `&`.
+fn set(state: &State, query: &str) -> Result<(), String> {
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let wrong = || format!("cannot do {pair:?}");
+        match pair.split_once('=').ok_or_else(wrong)? {
+            ("ready", value) => state.set_ready(value.parse().map_err(|_| wrong())?),
+            ("check", value) => state.set_check_status(value.parse().map_err(|_| wrong())?),
+            ("check_delay_ms", value) => state.set_check_delay(value.parse().map_err(|_| wrong())?),
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(())
+}
