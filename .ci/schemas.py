@@ -4,7 +4,8 @@
 The kinds of Kubernetes come from the OpenAPI document inside the k8s.io/kubernetes Go module, so that no
 other server than the Go proxy is needed and the version is fixed by it; our own kind comes from its CRD.
 
-usage: schemas.py OUT_DIR SWAGGER_JSON CRD_YAML...
+usage: schemas.py OUT_DIR SWAGGER_JSON
+       schemas.py --crd OUT_DIR CRD_YAML...     into a folder that the former has filled
 """
 
 import json
@@ -12,6 +13,8 @@ import pathlib
 import sys
 
 import yaml
+
+METADATA = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 
 # What OpenAPI says in words and JSON schema cannot know: these are written as a string or a number.
 LOOSE = {
@@ -74,27 +77,34 @@ def write(out, group, version, kind, schema):
     (out / f"{head}{version}_{kind}.json".lower()).write_text(json.dumps(schema))
 
 
-def main():
-    out, swagger, crds = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+def kubernetes(out, swagger):
+    """Schemas of everything that Kubernetes itself serves."""
     out.mkdir(parents=True, exist_ok=True)
     raw = json.loads(pathlib.Path(swagger).read_text())["definitions"]
     definitions = {name: LOOSE.get(name) or strict(schema) for name, schema in raw.items()}
+    (out / METADATA).write_text(json.dumps(with_all_it_uses(METADATA, definitions)))
     for name, schema in raw.items():
         kinds = schema.get("x-kubernetes-group-version-kind", [])
         # Types like DeleteOptions belong to every group; nobody writes them into a file.
         if len(kinds) == 1:
             kind = kinds[0]
             write(out, kind["group"], kind["version"], kind["kind"], with_all_it_uses(name, definitions))
-    meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
-    for path in crds:
-        spec = yaml.safe_load(pathlib.Path(path).read_text())["spec"]
-        for version in spec["versions"]:
-            schema = strict(version["schema"]["openAPIV3Schema"])
-            shared = with_all_it_uses(meta, definitions)
-            fields = schema.setdefault("properties", {})
-            fields.update({"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"$ref": shared["$ref"]}})
-            schema["definitions"] = shared["definitions"]
-            write(out, spec["group"], version["name"], spec["names"]["kind"], schema)
 
 
-main()
+def custom(out, crd):
+    """Schemas of the kind that a CustomResourceDefinition declares."""
+    spec = yaml.safe_load(pathlib.Path(crd).read_text())["spec"]
+    metadata = json.loads((out / METADATA).read_text())
+    for version in spec["versions"]:
+        schema = strict(version["schema"]["openAPIV3Schema"])
+        own = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"$ref": metadata["$ref"]}}
+        schema.setdefault("properties", {}).update(own)
+        schema["definitions"] = metadata["definitions"]
+        write(out, spec["group"], version["name"], spec["names"]["kind"], schema)
+
+
+if sys.argv[1] == "--crd":
+    for path in sys.argv[3:]:
+        custom(pathlib.Path(sys.argv[2]), path)
+else:
+    kubernetes(pathlib.Path(sys.argv[1]), sys.argv[2])

@@ -63,7 +63,7 @@ spec:
         - name: {{ $name }}
           containerPort: {{ int (get $c.containerPort $name) }}
           protocol: TCP
-          {{- if $c.hostPort.enabled }}
+          {{- if and $c.hostPort.enabled (not $c.hostNetwork) }}
           hostPort: {{ int (get $c.hostPort.ports $name) }}
           {{- end }}
         {{- end }}
@@ -109,8 +109,12 @@ spec:
   {{- with $c.topologySpreadConstraints }}
   topologySpreadConstraints:
     {{- range . }}
-    {{- $own := dict "labelSelector" (dict "matchLabels" (include "hale.selectorLabels" $ | fromYaml)) }}
-    - {{- toYaml (merge (deepCopy .) $own) | nindent 6 }}
+    {{- $constraint := deepCopy . }}
+    {{- if not $constraint.labelSelector }}
+    {{- $_ := set $constraint "labelSelector" (dict "matchLabels" (include "hale.selectorLabels" $ | fromYaml)) }}
+    {{- end }}
+    -
+      {{- toYaml $constraint | nindent 6 }}
     {{- end }}
   {{- end }}
 {{- end -}}
