@@ -1,2 +1,5 @@
 //! The `hale` command.
-fn main() {}
+
+fn main() {
+    let _cli = <hale::args::Cli as clap::Parser>::parse();
+}
