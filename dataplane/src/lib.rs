@@ -1,9 +1,14 @@
 //! Hale's proxy: routes, balances, checks and explains. Knows HTTP, and no Kubernetes.
 
+pub mod access_log;
 pub mod config;
 pub mod health;
+pub mod metrics;
 pub mod reason;
+pub mod reject;
 pub mod report;
+pub mod route;
+pub mod sanitize;
 pub mod tls;
 
 use std::{
