@@ -249,7 +249,7 @@ impl Serialize for UpstreamId {
 /// The protocol spoken to peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Protocol {
-    /// HTTP/1.1. Over TLS, HTTP/2 where the peer offers it by ALPN.
+    /// HTTP/1.1; over TLS, `http/1.1` by ALPN.
     Http1,
     /// HTTP/2 with prior knowledge (RFC 9113 §3.3); over TLS, `h2` by ALPN only.
     Http2,

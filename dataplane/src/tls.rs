@@ -2,6 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
+mod client;
+mod server;
+
+pub(crate) use client::ClientTls;
+pub(crate) use server::{CertificateStore, server_config};
+
 use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde::{Serialize, Serializer};

@@ -1,0 +1,261 @@
+//! The deadlines of a client connection that hyper does not keep, without a timer for each request.
+//!
+//! Every connection stamps what it does (waits, receives a head, answers, cannot write) into atomics;
+//! once in a while the worker's sweep reads them all and ends what is overdue. A request costs a few
+//! relaxed stores, and ten thousand idle connections cost one timer.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::task::AtomicWaker;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// How often connections are looked at: the precision of every limit below.
+pub(crate) const SWEEP: Duration = Duration::from_millis(250);
+/// From the first byte of a request to the end of its head; for a new connection, from its beginning.
+const HEAD: u64 = 10_000;
+/// Between requests.
+const IDLE: u64 = 75_000;
+/// While the client takes nothing of what is to be written.
+const WRITE_STALL: u64 = 30_000;
+/// After which a connection is asked to end, plus up to a quarter by connection.
+const AGE: u64 = 3_600_000;
+
+/// Milliseconds since the worker began, moved forward by its sweep. Never 0.
+pub(crate) struct CoarseClock(AtomicU64);
+
+impl CoarseClock {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(1))
+    }
+
+    pub(crate) fn set(&self, elapsed: Duration) {
+        self.0.store(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1), Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What is known of one connection. 0 stands for "not now" in the stamps.
+pub(crate) struct Guard {
+    clock: Arc<CoarseClock>,
+    opened: u64,
+    /// Requests that are being answered.
+    active: AtomicU32,
+    /// When the last request ended.
+    idle_since: AtomicU64,
+    /// When the head that is being received began.
+    head_since: AtomicU64,
+    /// When a write first had to wait.
+    write_stalled_since: AtomicU64,
+    /// HTTP/2: bytes between requests are not a head.
+    multiplexed: AtomicBool,
+    /// Set to end the connection: at once, or when its requests are answered.
+    kill: AtomicBool,
+    finish: AtomicBool,
+    waker: AtomicWaker,
+}
+
+/// What the sweep did to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Swept {
+    Fine,
+    Finishing,
+    Killed,
+}
+
+impl Guard {
+    pub(crate) fn new(clock: &Arc<CoarseClock>) -> Arc<Self> {
+        let now = clock.now();
+        Arc::new(Self {
+            clock: Arc::clone(clock),
+            opened: now,
+            active: AtomicU32::new(0),
+            idle_since: AtomicU64::new(now),
+            head_since: AtomicU64::new(now),
+            write_stalled_since: AtomicU64::new(0),
+            multiplexed: AtomicBool::new(false),
+            kill: AtomicBool::new(false),
+            finish: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        })
+    }
+
+    /// The connection turned out to be HTTP/2.
+    pub(crate) fn multiplexed(&self) {
+        self.multiplexed.store(true, Relaxed);
+    }
+
+    pub(crate) fn begin_request(&self) {
+        self.active.fetch_add(1, Relaxed);
+        self.head_since.store(0, Relaxed);
+    }
+
+    pub(crate) fn end_request(&self) {
+        if self.active.fetch_sub(1, Relaxed) == 1 {
+            self.idle_since.store(self.clock.now(), Relaxed);
+        }
+    }
+
+    /// Requests that are being answered.
+    pub(crate) fn active(&self) -> u32 {
+        self.active.load(Relaxed)
+    }
+
+    fn received(&self) {
+        if self.head_since.load(Relaxed) == 0 && self.active.load(Relaxed) == 0 {
+            self.head_since.store(self.clock.now(), Relaxed);
+        }
+    }
+
+    fn write_waits(&self, waits: bool) {
+        let stalled = self.write_stalled_since.load(Relaxed);
+        if waits && stalled == 0 {
+            self.write_stalled_since.store(self.clock.now(), Relaxed);
+        } else if !waits && stalled != 0 {
+            self.write_stalled_since.store(0, Relaxed);
+        }
+    }
+
+    /// Ends the connection if one of its limits has passed.
+    pub(crate) fn sweep(&self) -> Swept {
+        let now = self.clock.now();
+        let over = |since: u64, limit: u64| since != 0 && now.saturating_sub(since) > limit;
+        let idle = self.active.load(Relaxed) == 0;
+        let multiplexed = self.multiplexed.load(Relaxed);
+        if over(self.write_stalled_since.load(Relaxed), WRITE_STALL)
+            || (idle && !multiplexed && over(self.head_since.load(Relaxed), HEAD))
+        {
+            self.kill();
+            return Swept::Killed;
+        }
+        let age = AGE + (self.opened.wrapping_mul(0x9E37_79B9) % (AGE / 4));
+        if (idle && over(self.idle_since.load(Relaxed), IDLE)) || over(self.opened, age) {
+            self.finish();
+            return Swept::Finishing;
+        }
+        Swept::Fine
+    }
+
+    /// Ends the connection now.
+    pub(crate) fn kill(&self) {
+        self.kill.store(true, Relaxed);
+        self.waker.wake();
+    }
+
+    /// Ends the connection when its requests are answered.
+    pub(crate) fn finish(&self) {
+        if !self.finish.swap(true, Relaxed) {
+            self.waker.wake();
+        }
+    }
+
+    /// Drives a connection, and ends it when told to.
+    pub(crate) async fn drive<C: Graceful>(&self, connection: C) {
+        let mut connection = std::pin::pin!(connection);
+        let mut finishing = false;
+        std::future::poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            if self.kill.load(Relaxed) {
+                return Poll::Ready(());
+            }
+            if !finishing && self.finish.load(Relaxed) {
+                finishing = true;
+                connection.as_mut().graceful();
+            }
+            connection.as_mut().poll(cx).map(drop)
+        })
+        .await;
+    }
+}
+
+/// A connection that can be asked to end.
+pub(crate) trait Graceful: Future {
+    /// Answer what has begun, take nothing new.
+    fn graceful(self: Pin<&mut Self>);
+}
+
+/// A byte stream that stamps its guard, and gives bytes back that were read ahead.
+pub(crate) struct Guarded<S> {
+    stream: S,
+    guard: Arc<Guard>,
+    ahead: Vec<u8>,
+    given: usize,
+}
+
+impl<S> Guarded<S> {
+    /// `ahead` was read from `stream` already.
+    pub(crate) fn new(stream: S, guard: Arc<Guard>, ahead: Vec<u8>) -> Self {
+        Self { stream, guard, ahead, given: 0 }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some(rest) = this.ahead.get(this.given..).filter(|rest| !rest.is_empty()) {
+            let take = rest.len().min(buffer.remaining());
+            buffer.put_slice(rest.get(..take).unwrap_or_default());
+            this.given += take;
+            if this.given == this.ahead.len() {
+                this.ahead = Vec::new();
+                this.given = 0;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            this.guard.received();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.guard.write_waits(polled.is_pending());
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.guard.write_waits(polled.is_pending());
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

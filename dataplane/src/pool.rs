@@ -1,0 +1,208 @@
+//! Connections to peers that wait for a request, or carry several: one pool for each worker.
+//!
+//! HTTP/1 connections are kept as a stack, so that the most recently used is used next and the rest
+//! age out; HTTP/2 connections are shared up to their streams. Connections of a peer that drains, fails
+//! or leaves are dropped at once.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use hyper::client::conn::{http1, http2};
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{body::RequestBody, table::PeerState};
+
+/// How long an unused connection is kept: less than the 5 s after which Node, uvicorn and Apache close.
+pub(crate) const KEEP: Duration = Duration::from_secs(4);
+/// Idle connections kept for one peer by one worker.
+const IDLE_MOST: usize = 256;
+/// Streams on one HTTP/2 connection before another is opened.
+const STREAMS: usize = 100;
+/// HTTP/2 connections to one peer by one worker.
+const SHARED_MOST: usize = 16;
+/// How long an HTTP/2 connection without a stream is kept.
+const SHARED_KEEP: Duration = Duration::from_secs(60);
+
+/// Which connections may stand for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PoolKey {
+    /// [`PeerState::id`].
+    pub(crate) peer: u64,
+    /// [`crate::table::Upstream::transport`].
+    pub(crate) transport: u64,
+}
+
+pub(crate) type Http1 = http1::SendRequest<RequestBody>;
+pub(crate) type Http2 = http2::SendRequest<RequestBody>;
+
+/// The pool of one worker.
+#[derive(Default)]
+pub(crate) struct Pool {
+    peers: RefCell<HashMap<PoolKey, PeerPool>>,
+}
+
+struct PeerPool {
+    state: Arc<PeerState>,
+    idle: Vec<Idle>,
+    shared: Vec<Rc<Shared>>,
+    /// Set while an HTTP/2 connection is being opened: others wait for it instead of opening more.
+    opening: Option<Rc<Notify>>,
+}
+
+struct Idle {
+    sender: Http1,
+    since: Instant,
+    keep: Duration,
+}
+
+/// An HTTP/2 connection and its use.
+pub(crate) struct Shared {
+    sender: RefCell<Http2>,
+    streams: Cell<usize>,
+    idle_since: Cell<Instant>,
+    /// The peer said GOAWAY, or was taken out: no new stream.
+    pub(crate) closed: Cell<bool>,
+}
+
+/// One stream on a shared connection; counted until dropped.
+pub(crate) struct StreamSlot(Rc<Shared>);
+
+impl StreamSlot {
+    pub(crate) fn sender(&self) -> Http2 {
+        self.0.sender.borrow().clone()
+    }
+
+    /// Takes no new stream on this connection.
+    pub(crate) fn retire(&self) {
+        self.0.closed.set(true);
+    }
+}
+
+impl Drop for StreamSlot {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+        self.0.idle_since.set(Instant::now());
+    }
+}
+
+/// What to do for an HTTP/2 stream.
+pub(crate) enum SharedTurn {
+    Use(StreamSlot),
+    Wait(Rc<Notify>),
+    Open,
+}
+
+impl Pool {
+    /// An idle HTTP/1 connection that was used within `fresh`, most recent first.
+    pub(crate) fn take(&self, key: PoolKey, fresh: Duration, now: Instant) -> Option<Http1> {
+        let mut peers = self.peers.borrow_mut();
+        let pool = peers.get_mut(&key)?;
+        while let Some(idle) = pool.idle.pop() {
+            let age = now.saturating_duration_since(idle.since);
+            if idle.sender.is_closed() || age >= idle.keep {
+                continue;
+            }
+            if age > fresh {
+                // It is too old for this request, and still good for others.
+                pool.idle.push(idle);
+                return None;
+            }
+            return Some(idle.sender);
+        }
+        None
+    }
+
+    /// Keeps a connection whose response is complete.
+    pub(crate) fn give(&self, key: PoolKey, state: &Arc<PeerState>, sender: Http1, keep: Duration) {
+        if sender.is_closed() || keep.is_zero() || !state.poolable() {
+            return;
+        }
+        let mut peers = self.peers.borrow_mut();
+        let pool = peers.entry(key).or_insert_with(|| PeerPool::new(state));
+        if pool.idle.len() < IDLE_MOST {
+            pool.idle.push(Idle { sender, since: Instant::now(), keep });
+        }
+    }
+
+    /// A stream on a shared connection, or what to do to get one.
+    pub(crate) fn share(&self, key: PoolKey, state: &Arc<PeerState>) -> SharedTurn {
+        let mut peers = self.peers.borrow_mut();
+        let pool = peers.entry(key).or_insert_with(|| PeerPool::new(state));
+        pool.shared.retain(|shared| !shared.sender.borrow().is_closed());
+        let full = pool.shared.len() >= SHARED_MOST;
+        let usable = pool
+            .shared
+            .iter()
+            .filter(|shared| !shared.closed.get())
+            .min_by_key(|shared| shared.streams.get());
+        match usable {
+            Some(shared) if full || shared.streams.get() < STREAMS => {
+                SharedTurn::Use(shared.slot())
+            }
+            _ => match &pool.opening {
+                Some(opening) => SharedTurn::Wait(Rc::clone(opening)),
+                None => {
+                    pool.opening = Some(Rc::new(Notify::new()));
+                    SharedTurn::Open
+                }
+            },
+        }
+    }
+
+    /// The outcome of an `Open` turn; those who wait go on.
+    pub(crate) fn opened(&self, key: PoolKey, sender: Option<Http2>) -> Option<StreamSlot> {
+        let mut peers = self.peers.borrow_mut();
+        let pool = peers.get_mut(&key)?;
+        if let Some(opening) = pool.opening.take() {
+            opening.notify_waiters();
+        }
+        let shared = Rc::new(Shared {
+            sender: RefCell::new(sender?),
+            streams: Cell::new(0),
+            idle_since: Cell::new(Instant::now()),
+            closed: Cell::new(!pool.state.poolable()),
+        });
+        let slot = shared.slot();
+        pool.shared.push(shared);
+        Some(slot)
+    }
+
+    /// Drops what is over its age and all that leads to peers which are out.
+    pub(crate) fn prune(&self, now: Instant) {
+        self.peers.borrow_mut().retain(|_, pool| {
+            if pool.state.poolable() {
+                pool.idle.retain(|idle| {
+                    !idle.sender.is_closed()
+                        && now.saturating_duration_since(idle.since) < idle.keep
+                });
+            } else {
+                pool.idle.clear();
+                pool.shared.iter().for_each(|shared| shared.closed.set(true));
+            }
+            pool.shared.retain(|shared| {
+                let idle = now.saturating_duration_since(shared.idle_since.get());
+                !shared.sender.borrow().is_closed()
+                    && (shared.streams.get() > 0 || (!shared.closed.get() && idle < SHARED_KEEP))
+            });
+            !(pool.idle.is_empty() && pool.shared.is_empty() && pool.opening.is_none())
+        });
+    }
+}
+
+impl PeerPool {
+    fn new(state: &Arc<PeerState>) -> Self {
+        Self { state: Arc::clone(state), idle: Vec::new(), shared: Vec::new(), opening: None }
+    }
+}
+
+impl Shared {
+    fn slot(self: &Rc<Self>) -> StreamSlot {
+        self.streams.set(self.streams.get() + 1);
+        StreamSlot(Rc::clone(self))
+    }
+}
