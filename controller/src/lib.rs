@@ -1,3 +1,11 @@
-//! The controller: Kubernetes in, a dataplane's config out, and health back.
+//! The Kubernetes side of Hale: reads objects, decides what is served, tells what it found. It never
+//! proxies.
+//!
+//! A library, so that the command, the golden tests and the end-to-end tests use the same code.
 
-pub mod args;
+// What is decided, without a clock or I/O.
+pub mod cluster;
+pub mod finding;
+pub mod manifests;
+pub mod settings;
+pub mod translate;

@@ -1,0 +1,179 @@
+//! A sorted, immutable view of everything that is watched, with the indexes that translation needs.
+//!
+//! Stores and folders give objects in any order; here they get one, so that the same cluster gives the
+//! same config, byte for byte, on every replica. Objects are shared, not copied.
+
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
+
+use hale_crds::UpstreamPolicy;
+use k8s_openapi::{
+    api::{
+        core::v1::{ConfigMap, Secret, Service},
+        discovery::v1::EndpointSlice,
+        networking::v1::{Ingress, IngressClass},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::ResourceExt;
+use serde::Serialize;
+
+use crate::settings::ObjectKey;
+
+/// The label by which an EndpointSlice names its Service.
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// Everything that is known, in any order.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// Ingresses, of every class.
+    pub ingresses: Vec<Arc<Ingress>>,
+    /// Ingress classes.
+    pub ingress_classes: Vec<Arc<IngressClass>>,
+    /// Services.
+    pub services: Vec<Arc<Service>>,
+    /// Endpoint slices.
+    pub endpoint_slices: Vec<Arc<EndpointSlice>>,
+    /// Secrets of type `kubernetes.io/tls`, and those that policies name.
+    pub secrets: Vec<Arc<Secret>>,
+    /// The ConfigMaps that policies name as `caCertificateRefs`.
+    pub config_maps: Vec<Arc<ConfigMap>>,
+    /// Policies.
+    pub policies: Vec<Arc<UpstreamPolicy>>,
+    /// Why Services without endpoints have none, as far as someone looked at their pods.
+    pub empty_services: BTreeMap<ObjectKey, EmptyCause>,
+}
+
+/// Why a Service has no endpoints: what a bounded listing of its pods showed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum EmptyCause {
+    /// No pod has the labels that the Service selects.
+    SelectorMatchesNothing,
+    /// The pods wait for a node; with the scheduler's message.
+    PodsNotScheduled(String),
+    /// There are pods, and none has an address yet; with what they wait for.
+    PodsNotReady(String),
+}
+
+/// The view.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    ingresses: Vec<Arc<Ingress>>,
+    ingress_classes: BTreeMap<String, Arc<IngressClass>>,
+    services: BTreeMap<ObjectKey, Arc<Service>>,
+    slices: BTreeMap<ObjectKey, Vec<Arc<EndpointSlice>>>,
+    secrets: BTreeMap<ObjectKey, Arc<Secret>>,
+    config_maps: BTreeMap<ObjectKey, Arc<ConfigMap>>,
+    policies: Vec<Arc<UpstreamPolicy>>,
+    empty_services: BTreeMap<ObjectKey, EmptyCause>,
+}
+
+impl Cluster {
+    /// Sorts and indexes. Where two objects of a kind have the same namespace and name (which only
+    /// files can have), the first in the order of age is kept.
+    pub fn new(objects: Objects) -> Self {
+        let mut ingresses = objects.ingresses;
+        ingresses.sort_by(|a, b| by_age(&a.metadata, &b.metadata));
+        let mut policies = objects.policies;
+        policies.sort_by(|a, b| by_age(&a.metadata, &b.metadata));
+
+        let mut slices: BTreeMap<ObjectKey, Vec<Arc<EndpointSlice>>> = BTreeMap::new();
+        for slice in objects.endpoint_slices {
+            let Some(service) = slice.labels().get(SERVICE_NAME_LABEL) else {
+                continue;
+            };
+            let key = ObjectKey::new(namespace(&slice.metadata), service.clone());
+            slices.entry(key).or_default().push(slice);
+        }
+        for slices in slices.values_mut() {
+            slices.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        }
+
+        Self {
+            ingresses,
+            ingress_classes: objects
+                .ingress_classes
+                .into_iter()
+                .map(|class| (class.name_any(), class))
+                .collect(),
+            services: by_key(objects.services, |object| &object.metadata),
+            slices,
+            secrets: by_key(objects.secrets, |object| &object.metadata),
+            config_maps: by_key(objects.config_maps, |object| &object.metadata),
+            policies,
+            empty_services: objects.empty_services,
+        }
+    }
+
+    /// Ingresses of every class, the oldest first.
+    pub fn ingresses(&self) -> &[Arc<Ingress>] {
+        &self.ingresses
+    }
+
+    /// Ingress classes by name.
+    pub fn ingress_classes(&self) -> &BTreeMap<String, Arc<IngressClass>> {
+        &self.ingress_classes
+    }
+
+    /// Services by key.
+    pub fn services(&self) -> &BTreeMap<ObjectKey, Arc<Service>> {
+        &self.services
+    }
+
+    /// The slices of a Service, sorted by name.
+    pub fn endpoint_slices(&self, service: &ObjectKey) -> &[Arc<EndpointSlice>] {
+        self.slices.get(service).map_or(&[], Vec::as_slice)
+    }
+
+    /// Secrets by key.
+    pub fn secrets(&self) -> &BTreeMap<ObjectKey, Arc<Secret>> {
+        &self.secrets
+    }
+
+    /// ConfigMaps by key.
+    pub fn config_maps(&self) -> &BTreeMap<ObjectKey, Arc<ConfigMap>> {
+        &self.config_maps
+    }
+
+    /// Policies, the oldest first.
+    pub fn policies(&self) -> &[Arc<UpstreamPolicy>] {
+        &self.policies
+    }
+
+    /// Why a Service has no endpoints, as far as someone looked.
+    pub fn empty_cause(&self, service: &ObjectKey) -> Option<&EmptyCause> {
+        self.empty_services.get(service)
+    }
+}
+
+/// The namespace, `default` where none is set (which only files can have).
+pub fn namespace(metadata: &ObjectMeta) -> &str {
+    metadata.namespace.as_deref().unwrap_or("default")
+}
+
+/// Namespace and name.
+pub fn key(metadata: &ObjectMeta) -> ObjectKey {
+    ObjectKey::new(
+        namespace(metadata),
+        metadata.name.as_deref().unwrap_or_default(),
+    )
+}
+
+/// The older first, then by namespace and name. What has no timestamp (only in files) is oldest.
+fn by_age(a: &ObjectMeta, b: &ObjectMeta) -> Ordering {
+    let age = |metadata: &ObjectMeta| metadata.creation_timestamp.as_ref().map(|time| time.0);
+    age(a)
+        .cmp(&age(b))
+        .then_with(|| namespace(a).cmp(namespace(b)))
+        .then_with(|| a.name.cmp(&b.name))
+}
+
+fn by_key<T>(
+    mut objects: Vec<Arc<T>>,
+    metadata: fn(&T) -> &ObjectMeta,
+) -> BTreeMap<ObjectKey, Arc<T>> {
+    objects.sort_by(|a, b| by_age(metadata(b), metadata(a)));
+    objects
+        .into_iter()
+        .map(|object| (key(metadata(&object)), object))
+        .collect()
+}
