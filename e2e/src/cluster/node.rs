@@ -1,0 +1,213 @@
+//! The programs of the one node, in the order in which they can start.
+
+use super::config;
+use crate::images;
+use crate::process::Process;
+use crate::wait::until;
+use anyhow::{Context as _, ensure};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::process::Command;
+
+pub(super) const API_SERVER: &str = "kube-apiserver";
+const ETCD: &str = "http://127.0.0.1:2379";
+
+/// What runs.
+pub(super) struct Node {
+    folder: PathBuf,
+    processes: BTreeMap<&'static str, Process>,
+}
+
+impl Node {
+    /// Writes the configuration, and starts what depends on nothing, and the API server.
+    pub(super) fn begin(folder: &Path) -> anyhow::Result<Self> {
+        config::write(folder)?;
+        let mut node = Self {
+            folder: folder.to_owned(),
+            processes: BTreeMap::new(),
+        };
+        let etcd = format!("--data-dir={}", folder.join("etcd").display());
+        let listen = [
+            format!("--listen-client-urls={ETCD}"),
+            format!("--advertise-client-urls={ETCD}"),
+            "--listen-peer-urls=http://127.0.0.1:2380".to_owned(),
+        ];
+        // Nobody needs the data after a crash.
+        node.start(
+            "etcd",
+            Command::new(node.program("etcd"))
+                .arg(etcd)
+                .args(listen)
+                .arg("--unsafe-no-fsync"),
+        )?;
+        node.start(
+            "containerd",
+            Command::new("containerd")
+                .arg("--config")
+                .arg(folder.join("containerd.toml")),
+        )?;
+        node.start_api_server()?;
+        Ok(node)
+    }
+
+    pub(super) fn start_api_server(&mut self) -> anyhow::Result<()> {
+        let file = |name: &str| self.folder.join(name).display().to_string();
+        let mut command = Command::new(self.program(API_SERVER));
+        command.args([
+            format!("--etcd-servers={ETCD}"),
+            format!("--advertise-address={}", config::NODE_ADDRESS),
+            "--secure-port=6443".to_owned(),
+            format!("--cert-dir={}", file("certificates")),
+            format!("--service-cluster-ip-range={}", config::SERVICE_RANGE),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", file("service-account.key")),
+            format!(
+                "--service-account-signing-key-file={}",
+                file("service-account.key")
+            ),
+            "--authorization-mode=Node,RBAC".to_owned(),
+            format!("--token-auth-file={}", file("tokens.csv")),
+            // Otherwise logs and exec look for the node's name in DNS.
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
+        ]);
+        self.start(API_SERVER, &mut command)
+    }
+
+    /// Starts what needs an API server.
+    pub(super) fn start_the_rest(&mut self) -> anyhow::Result<()> {
+        let file = |name: &str| self.folder.join(name).display().to_string();
+        let kubeconfig = format!(
+            "--kubeconfig={}",
+            config::kubeconfig(&self.folder).display()
+        );
+        let pods = format!("--cluster-cidr={}", config::POD_RANGE);
+        let name = format!("--hostname-override={}", config::NODE);
+        let command = |program: &str, args: &[String]| {
+            let mut command = Command::new(self.program(program));
+            command.arg(&kubeconfig).args(args);
+            command
+        };
+        let mut manager = command(
+            "kube-controller-manager",
+            &[
+                format!(
+                    "--service-account-private-key-file={}",
+                    file("service-account.key")
+                ),
+                format!("--root-ca-file={}", file("certificates/apiserver.crt")),
+                "--use-service-account-credentials=true".to_owned(),
+                "--leader-elect=false".to_owned(),
+                pods.clone(),
+            ],
+        );
+        let mut scheduler = command("kube-scheduler", &["--leader-elect=false".to_owned()]);
+        let mut proxy = command(
+            "kube-proxy",
+            &["--proxy-mode=nftables".to_owned(), pods, name.clone()],
+        );
+        let mut kubelet = command(
+            "kubelet",
+            &[
+                format!("--config={}", file("kubelet.json")),
+                format!("--root-dir={}", file("kubelet")),
+                format!("--node-ip={}", config::NODE_ADDRESS),
+                name,
+            ],
+        );
+        self.start("kube-controller-manager", &mut manager)?;
+        self.start("kube-scheduler", &mut scheduler)?;
+        self.start("kube-proxy", &mut proxy)?;
+        self.start("kubelet", &mut kubelet)
+    }
+
+    pub(super) async fn stop(&mut self, name: &str) -> anyhow::Result<()> {
+        let process = self
+            .processes
+            .remove(name)
+            .with_context(|| format!("{name} is not running"))?;
+        process.kill().await
+    }
+
+    /// Adds to an error which program has ended, if one has: that is the reason, then.
+    pub(super) fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
+        let ended = self
+            .processes
+            .values_mut()
+            .find_map(|process| process.running().err());
+        match ended {
+            Some(ended) => error.context(ended),
+            None => error,
+        }
+    }
+
+    fn start(&mut self, name: &'static str, command: &mut Command) -> anyhow::Result<()> {
+        let process = Process::start(name, &self.folder.join("logs"), command)?;
+        self.processes.insert(name, process);
+        Ok(())
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        self.folder.join("bin").join(name)
+    }
+}
+
+pub(super) async fn containerd_answers() -> anyhow::Result<()> {
+    until("containerd to answer", Duration::from_secs(30), || {
+        ctr(&["plugins", "ls"])
+    })
+    .await
+    .map(drop)
+}
+
+/// Gives containerd the images, Hale's under a second name, too.
+pub(super) async fn import_images(folder: &Path) -> anyhow::Result<()> {
+    for archive in std::fs::read_dir(folder.join("images"))? {
+        ctr(&["images", "import", &archive?.path().display().to_string()]).await?;
+    }
+    let name = |tag| format!("{}:{tag}", images::HALE);
+    ctr(&[
+        "images",
+        "tag",
+        &name(images::HALE_TAG),
+        &name(images::HALE_NEXT_TAG),
+    ])
+    .await
+    .map(drop)
+}
+
+pub(super) async fn kill_sandbox(namespace: &str, pod: &str) -> anyhow::Result<()> {
+    let found = ctr(&[
+        "containers",
+        "ls",
+        "--quiet",
+        &format!("labels.\"io.kubernetes.pod.namespace\"=={namespace},labels.\"io.kubernetes.pod.name\"=={pod}"),
+    ])
+    .await?;
+    ensure!(
+        !found.trim().is_empty(),
+        "containerd knows no pod {namespace}/{pod}"
+    );
+    // All of its containers: the sandbox's end takes the address, theirs the listening socket.
+    for container in found.split_whitespace() {
+        ctr(&["tasks", "kill", "--signal", "SIGKILL", container]).await?;
+    }
+    Ok(())
+}
+
+async fn ctr(args: &[&str]) -> anyhow::Result<String> {
+    let mut command = Command::new("ctr");
+    command
+        .args(["--address", config::CONTAINERD, "--namespace", "k8s.io"])
+        .args(args)
+        .kill_on_drop(true);
+    let output = command.output().await.context("running ctr")?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "ctr {}: {}",
+        args.join(" "),
+        text.trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
