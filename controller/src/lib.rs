@@ -1,11 +1,8 @@
-//! The Kubernetes side of Hale: reads objects, decides what is served, tells what it found. It never
-//! proxies.
-//!
-//! A library, so that the command, the golden tests and the end-to-end tests use the same code.
+//! The controller: Kubernetes in, a dataplane's config out, and health back.
 
-// What is decided, without a clock or I/O.
-pub mod cluster;
-pub mod finding;
-pub mod manifests;
-pub mod settings;
-pub mod translate;
+pub mod admin;
+pub mod args;
+pub mod client;
+pub mod http_client;
+pub mod lease;
+pub mod lifecycle;

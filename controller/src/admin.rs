@@ -1,0 +1,129 @@
+//! What Hale says of itself over HTTP: two small servers on the control thread.
+//!
+//! `/livez`, `/readyz` and `/metrics` are for kubelet and Prometheus, on all addresses. `/api/v1/…` tells
+//! names and addresses of pods, so it listens on loopback alone and refuses requests whose Host is not
+//! loopback: a web page cannot make a browser read it.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpListener, sync::Semaphore};
+
+mod api;
+mod health;
+mod query;
+
+pub use api::{Api, ControllerState};
+pub use health::Health;
+pub(crate) use query::encode;
+
+/// What answers on one port.
+pub trait Answers: Send + Sync + 'static {
+    /// Answers a GET for `path`; `None` is 404.
+    fn answer(&self, path: &str, query: &str, host: &str) -> Option<Answer>;
+}
+
+/// An answer by ourselves.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its media type.
+    pub content_type: &'static str,
+    /// Its body.
+    pub body: String,
+}
+
+impl Answer {
+    /// Plain text.
+    pub fn text(status: StatusCode, body: impl Into<String>) -> Self {
+        let mut body = body.into();
+        body.push('\n');
+        Self {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            body,
+        }
+    }
+}
+
+/// Connections at a time: these ports are asked by machines that come every few seconds.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Binds `address` and answers there for as long as the runtime lives. Returns the address really bound.
+pub async fn serve(address: SocketAddr, answers: Arc<dyn Answers>) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind(address).await?;
+    let bound = listener.local_addr()?;
+    tokio::spawn(accept(listener, answers));
+    Ok(bound)
+}
+
+async fn accept(listener: TcpListener, answers: Arc<dyn Answers>) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            return;
+        };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, most likely: trying again at once would only burn the core.
+                tracing::warn!(%error, "cannot accept on an admin port");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let answers = Arc::clone(&answers);
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let response = respond(&request, &*answers);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(60))
+                .max_buf_size(64 * 1024)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "a connection to an admin port ended badly");
+            }
+            drop(slot);
+        });
+    }
+}
+
+fn respond(request: &Request<Incoming>, answers: &dyn Answers) -> Response<Full<Bytes>> {
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
+    let uri = request.uri();
+    let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
+        answers
+            .answer(uri.path(), uri.query().unwrap_or_default(), host)
+            .unwrap_or_else(|| Answer::text(StatusCode::NOT_FOUND, "not found"))
+    } else {
+        Answer::text(StatusCode::METHOD_NOT_ALLOWED, "only GET")
+    };
+    let mut response = Response::new(Full::from(answer.body));
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static(answer.content_type),
+    );
+    headers.insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("no-store"),
+    );
+    response
+}

@@ -1,0 +1,125 @@
+//! The commands that ask a running Hale: `hale status`, `hale why`, and `hale probe`.
+
+use std::{process::ExitCode, time::Duration};
+
+use http::StatusCode;
+use hyper::body::Bytes;
+
+use crate::{
+    args::{AdminArgs, Output, ProbeArgs, StatusArgs, WhyArgs},
+    http_client::{self, Answer, AskError},
+};
+
+mod status_table;
+mod view;
+mod why_text;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a command has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody, or nobody who speaks HTTP, is at the admin port.
+    #[error(
+        "no Hale answers at {admin}. In a cluster, ask inside of a pod: kubectl exec -n NAMESPACE deploy/hale -- hale status"
+    )]
+    NoAnswer {
+        /// Where it was asked.
+        admin: String,
+        /// Why.
+        #[source]
+        source: AskError,
+    },
+    /// Hale cannot answer this.
+    #[error("{0}: {1}")]
+    Refused(StatusCode, String),
+    /// Another version, or no Hale at all.
+    #[error("the answer is not one that this version of hale understands")]
+    Unknown(#[source] serde_json::Error),
+    /// The request of `hale probe` had no answer.
+    #[error(transparent)]
+    Probe(#[from] AskError),
+}
+
+/// `hale status`.
+pub async fn status(args: &StatusArgs) -> Result<ExitCode, ClientError> {
+    let body = ask(&args.admin, "/api/v1/status").await?;
+    match args.admin.output {
+        Output::Json => println!("{}", pretty(&body)?),
+        Output::Table => {
+            let status: view::Status =
+                serde_json::from_slice(&body).map_err(ClientError::Unknown)?;
+            let now = jiff::Timestamp::now();
+            print!(
+                "{}",
+                status_table::write(&status, args.filter.as_deref(), now)
+            );
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `hale why URL`. The exit code is 0 where the request would be served, and 2 where not.
+pub async fn why(args: &WhyArgs) -> Result<ExitCode, ClientError> {
+    let path = format!("/api/v1/why?url={}", crate::admin::encode(&args.url));
+    let body = ask(&args.admin, &path).await?;
+    let why: view::Why = serde_json::from_slice(&body).map_err(ClientError::Unknown)?;
+    match args.admin.output {
+        Output::Json => println!("{}", pretty(&body)?),
+        Output::Table => {
+            let now = jiff::Timestamp::now();
+            print!("{}", why_text::write(&args.url, &why, now));
+        }
+    }
+    Ok(if why.reason.is_none() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(2)
+    })
+}
+
+/// `hale probe URL`: exit code 0 when the status is the one that is wanted, 1 when not.
+pub async fn probe(args: &ProbeArgs) -> Result<ExitCode, ClientError> {
+    let answer = http_client::get(&args.url, args.host.as_deref(), args.timeout).await?;
+    let as_wanted = match args.expect {
+        Some(wanted) => answer.status.as_u16() == wanted,
+        None => answer.status.is_success(),
+    };
+    println!("{}: {}", args.url, answer.status);
+    if let Some(reason) = answer.headers.get("x-hale-reason") {
+        println!(
+            "x-hale-reason: {}",
+            String::from_utf8_lossy(reason.as_bytes())
+        );
+    }
+    if as_wanted {
+        return Ok(ExitCode::SUCCESS);
+    }
+    match args.expect {
+        Some(wanted) => eprintln!("status {wanted} was wanted"),
+        None => eprintln!("a status from 200 to 299 was wanted"),
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+async fn ask(admin: &AdminArgs, path: &str) -> Result<Bytes, ClientError> {
+    let url = format!("http://{}{path}", admin.admin);
+    let Answer { status, body, .. } =
+        http_client::get(&url, None, TIMEOUT)
+            .await
+            .map_err(|source| ClientError::NoAnswer {
+                admin: admin.admin.clone(),
+                source,
+            })?;
+    if !status.is_success() {
+        let text = String::from_utf8_lossy(&body).trim_end().to_owned();
+        return Err(ClientError::Refused(status, text));
+    }
+    Ok(body)
+}
+
+fn pretty(body: &[u8]) -> Result<String, ClientError> {
+    serde_json::from_slice::<serde_json::Value>(body)
+        .and_then(|value| serde_json::to_string_pretty(&value))
+        .map_err(ClientError::Unknown)
+}

@@ -1,0 +1,84 @@
+//! What the commands read of the admin port's answers. Fields that are not known are ignored, and those that
+//! are missing have defaults: the command may be older or newer than the process that it asks.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+/// `/api/v1/status`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Status {
+    pub(super) version: String,
+    pub(super) phase: String,
+    pub(super) leader: Option<bool>,
+    pub(super) generation: u64,
+    pub(super) fingerprint: String,
+    pub(super) published: Option<Timestamp>,
+    pub(super) upstreams: Vec<Upstream>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// What is wrong with an object.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Finding {
+    pub(super) object: String,
+    pub(super) reason: String,
+    pub(super) message: String,
+}
+
+/// One upstream.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Upstream {
+    pub(super) id: String,
+    pub(super) checked: bool,
+    pub(super) serving: usize,
+    pub(super) panic: bool,
+    pub(super) reason: Option<String>,
+    pub(super) message: String,
+    pub(super) by_reason: BTreeMap<String, usize>,
+    pub(super) peers: Vec<Peer>,
+}
+
+/// One peer.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Peer {
+    pub(super) address: String,
+    pub(super) pod: Option<String>,
+    pub(super) standing: String,
+    pub(super) serving: bool,
+    pub(super) reason: Option<String>,
+    pub(super) message: String,
+    pub(super) since: Option<Timestamp>,
+    pub(super) last_check: Option<Check>,
+    pub(super) requests: u64,
+    pub(super) in_flight: u64,
+}
+
+/// One check.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Check {
+    pub(super) at: Option<Timestamp>,
+    pub(super) duration_ms: u64,
+    pub(super) pass: bool,
+    pub(super) in_a_row: u32,
+}
+
+/// `/api/v1/why`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Why {
+    pub(super) canonical_path: Option<String>,
+    pub(super) host: Option<String>,
+    pub(super) path: Option<String>,
+    pub(super) source: Option<String>,
+    pub(super) reason: Option<String>,
+    pub(super) message: String,
+    pub(super) nearest: Vec<String>,
+    pub(super) upstream: Option<Upstream>,
+}
