@@ -1,4 +1,17 @@
 //! Which peers may be picked: Kubernetes' readiness and our own verdicts, merged in one place.
+//!
+//! [`standing`] is the whole policy. What feeds it is learnt by the [`Prober`] on its own thread and
+//! kept in [`Vitals`]; [`reason`] and [`since`] put the same facts into words, and never disagree with it.
+
+mod explain;
+mod prober;
+mod threshold;
+mod vitals;
+
+pub use explain::{Explanation, explain, reason, since};
+pub use prober::{ProbeCounts, ProbeKey, ProbeTarget, Prober};
+pub use threshold::{Threshold, Transition};
+pub use vitals::{ConnectFailure, InFlight, Vitals};
 
 use serde::Serialize;
 
@@ -32,6 +45,9 @@ pub enum Standing {
 }
 
 /// The whole policy of health, as a table.
+///
+/// Without an active check its verdict is void: what a check said before it was taken away must not
+/// keep a peer out for ever.
 pub fn standing(
     policy: &HealthPolicy,
     readiness: Readiness,
@@ -41,6 +57,10 @@ pub fn standing(
     let unproven = match &policy.active {
         Some(active) if active.initial == Initial::Checking => Standing::Unproven,
         _ => Standing::Serve,
+    };
+    let probe = match &policy.active {
+        Some(_) => probe,
+        None => Verdict::Unknown,
     };
     match (readiness, probe, outlier) {
         (_, Verdict::Fail, _) | (_, _, Verdict::Fail) | (Readiness::Gone, _, _) => {
@@ -53,5 +73,136 @@ pub fn standing(
         },
         (Readiness::Ready | Readiness::Unready, Verdict::Pass, _) => Standing::Serve,
         (Readiness::Ready | Readiness::Unready, Verdict::Unknown, _) => unproven,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::health::testing::policy;
+
+    const VERDICTS: [Verdict; 3] = [Verdict::Unknown, Verdict::Pass, Verdict::Fail];
+
+    /// One row per readiness and probe verdict, one letter per policy: what is left of each fact when
+    /// the outlier detector has nothing against the peer.
+    #[test]
+    fn the_whole_table() {
+        // Columns: no check | Checking | Healthy, then the same three with readiness ignored, then
+        // the same six with terminating peers never picked.
+        let table = [
+            (
+                Readiness::Ready,
+                "SUS SUS SUS SUS",
+                "SSS SSS SSS SSS",
+                "SXX SXX SXX SXX",
+            ),
+            (
+                Readiness::Unready,
+                "XXX SUS XXX SUS",
+                "XXX SSS XXX SSS",
+                "XXX SXX XXX SXX",
+            ),
+            (
+                Readiness::Draining,
+                "DDD DDD XXX XXX",
+                "DDD DDD XXX XXX",
+                "DXX DXX XXX XXX",
+            ),
+            (
+                Readiness::Gone,
+                "XXX XXX XXX XXX",
+                "XXX XXX XXX XXX",
+                "XXX XXX XXX XXX",
+            ),
+        ];
+        for (readiness, unknown, pass, fail) in table {
+            for (probe, row) in VERDICTS.into_iter().zip([unknown, pass, fail]) {
+                let mut wanted = row.chars().filter(|c| *c != ' ');
+                for terminating in [Terminating::LastResort, Terminating::Never] {
+                    for ignore_readiness in [false, true] {
+                        for initial in [None, Some(Initial::Checking), Some(Initial::Healthy)] {
+                            let policy = policy(initial, ignore_readiness, terminating);
+                            let wanted = match wanted.next().unwrap() {
+                                'S' => Standing::Serve,
+                                'U' => Standing::Unproven,
+                                'D' => Standing::Draining,
+                                'X' => Standing::Exclude,
+                                other => panic!("{other}"),
+                            };
+                            for outlier in VERDICTS {
+                                let wanted = match outlier {
+                                    Verdict::Fail => Standing::Exclude,
+                                    Verdict::Unknown | Verdict::Pass => wanted,
+                                };
+                                assert_eq!(
+                                    standing(&policy, readiness, probe, outlier),
+                                    wanted,
+                                    "{readiness:?} {probe:?} {outlier:?} {policy:?}"
+                                );
+                            }
+                        }
+                    }
+                }
+                assert_eq!(wanted.next(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn better_standings_are_greater() {
+        assert!(Standing::Serve > Standing::Unproven);
+        assert!(Standing::Unproven > Standing::Draining);
+        assert!(Standing::Draining > Standing::Exclude);
+    }
+}
+
+/// Values that several test modules of health and balance want.
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::time::Duration;
+
+    use crate::config::{
+        ActiveCheck, CheckKind, HealthPolicy, HttpCheck, Initial, Percent, StatusRange, Terminating,
+    };
+
+    pub(crate) fn http_check(path: &str) -> HttpCheck {
+        HttpCheck {
+            method: "GET".into(),
+            path: path.into(),
+            host: None,
+            headers: Vec::new(),
+            expected_statuses: vec![StatusRange { from: 200, to: 399 }],
+            expected_body: None,
+        }
+    }
+
+    /// Every 5 s, 3 failures, 2 passes, no jitter.
+    pub(crate) fn check(kind: CheckKind) -> ActiveCheck {
+        ActiveCheck {
+            kind,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            jitter: Percent::default(),
+            unhealthy_threshold: 3,
+            healthy_threshold: 2,
+            initial: Initial::Checking,
+        }
+    }
+
+    pub(crate) fn policy(
+        initial: Option<Initial>,
+        ignore_readiness: bool,
+        terminating: Terminating,
+    ) -> HealthPolicy {
+        HealthPolicy {
+            ignore_readiness,
+            terminating,
+            panic_threshold: Percent::default(),
+            active: initial.map(|initial| ActiveCheck {
+                initial,
+                ..check(CheckKind::Http(http_check("/healthz")))
+            }),
+        }
     }
 }

@@ -1,14 +1,10 @@
 //! Hale's proxy: routes, balances, checks and explains. Knows HTTP, and no Kubernetes.
 
-pub mod access_log;
+pub mod balance;
 pub mod config;
 pub mod health;
-pub mod metrics;
 pub mod reason;
-pub mod reject;
 pub mod report;
-pub mod route;
-pub mod sanitize;
 pub mod tls;
 
 use std::{

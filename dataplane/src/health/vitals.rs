@@ -1,0 +1,385 @@
+//! What is learnt about one peer.
+//!
+//! Successive tables share it, so a change of configuration forgets nothing. Requests only touch
+//! atomics here; what people read (messages, stamps) is swapped in whole by its one writer.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::Verdict;
+use crate::{config::Readiness, reason::Reason, report::CheckReport};
+
+/// How long a peer is avoided after its first connect error; doubles with each later one.
+const AVOID_FIRST: Duration = Duration::from_secs(1);
+/// The longest that one connect error makes a peer avoided.
+const AVOID_MAX: Duration = Duration::from_secs(10);
+
+/// What is learnt about one peer.
+#[derive(Debug)]
+pub struct Vitals {
+    born: Instant,
+    requests: AtomicU64,
+    in_flight: AtomicU32,
+    /// Connect errors since the last connection that was made.
+    connect_errors: AtomicU32,
+    /// How often the avoidance was prolonged since the last success.
+    avoided: AtomicU32,
+    /// Milliseconds after `born`; 0 is not at all.
+    avoid_until: AtomicU64,
+    failure: ArcSwapOption<ConnectFailure>,
+    probe: Changing,
+    outlier: Changing,
+    readiness: Changing,
+    last_check: ArcSwapOption<CheckReport>,
+}
+
+/// The connect errors since the last connection that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectFailure {
+    /// `ConnectRefused`, `ConnectTimeout` or `TlsError`.
+    pub reason: Reason,
+    /// What happened, for people.
+    pub message: String,
+    /// When the first of them happened.
+    pub first: Timestamp,
+    /// When the last of them happened.
+    pub last: Timestamp,
+}
+
+/// A small value, and since when it is what it is. One writer; a reader may see the value a moment
+/// before its stamp, which only a report can notice.
+#[derive(Debug)]
+struct Changing {
+    value: AtomicU8,
+    since: AtomicI64,
+}
+
+impl Changing {
+    fn new(value: u8, at: Timestamp) -> Self {
+        Self {
+            value: AtomicU8::new(value),
+            since: AtomicI64::new(at.as_millisecond()),
+        }
+    }
+
+    fn get(&self) -> u8 {
+        self.value.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, value: u8, at: Timestamp) -> bool {
+        if self.value.swap(value, Ordering::Relaxed) == value {
+            return false;
+        }
+        self.since.store(at.as_millisecond(), Ordering::Relaxed);
+        true
+    }
+
+    fn since(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.since.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+}
+
+impl Vitals {
+    /// Nothing is known yet but what Kubernetes says.
+    pub fn new(readiness: Readiness, now: Instant) -> Self {
+        let at = Timestamp::now();
+        let unknown = verdict_code(Verdict::Unknown);
+        Self {
+            born: now,
+            requests: AtomicU64::new(0),
+            in_flight: AtomicU32::new(0),
+            connect_errors: AtomicU32::new(0),
+            avoided: AtomicU32::new(0),
+            avoid_until: AtomicU64::new(0),
+            failure: ArcSwapOption::empty(),
+            probe: Changing::new(unknown, at),
+            outlier: Changing::new(unknown, at),
+            readiness: Changing::new(readiness_code(readiness), at),
+            last_check: ArcSwapOption::empty(),
+        }
+    }
+
+    /// What the active check says. It outlives the check: see [`standing`](super::standing).
+    pub fn probe(&self) -> Verdict {
+        verdict(self.probe.get())
+    }
+
+    /// Since when the active check says so.
+    pub fn probe_since(&self) -> Timestamp {
+        self.probe.since()
+    }
+
+    /// What the outlier detector says.
+    pub fn outlier(&self) -> Verdict {
+        verdict(self.outlier.get())
+    }
+
+    /// Since when the outlier detector says so.
+    pub fn outlier_since(&self) -> Timestamp {
+        self.outlier.since()
+    }
+
+    /// Since when Kubernetes says what it says.
+    pub fn readiness_since(&self) -> Timestamp {
+        self.readiness.since()
+    }
+
+    /// Takes note of what Kubernetes says; called with each table that the peer is in.
+    pub fn set_readiness(&self, readiness: Readiness) {
+        self.readiness
+            .set(readiness_code(readiness), Timestamp::now());
+    }
+
+    /// The last check that ended.
+    pub fn last_check(&self) -> Option<Arc<CheckReport>> {
+        self.last_check.load_full()
+    }
+
+    /// The active check's verdict; its one writer is the health thread. Returns whether it changed.
+    pub(crate) fn set_probe(&self, verdict: Verdict, at: Timestamp) -> bool {
+        self.probe.set(verdict_code(verdict), at)
+    }
+
+    /// A check ended.
+    pub(crate) fn set_last_check(&self, report: CheckReport) {
+        self.last_check.store(Some(Arc::new(report)));
+    }
+
+    /// There is no active check any more: what it said is void.
+    pub(crate) fn forget_checks(&self) {
+        self.set_probe(Verdict::Unknown, Timestamp::now());
+        self.last_check.store(None);
+    }
+
+    /// A request is handed to the peer. Each needs its [`end_request`](Self::end_request), or comes
+    /// from [`track`](Self::track).
+    pub fn begin_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The peer's answer is complete, or given up.
+    pub fn end_request(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// [`begin_request`](Self::begin_request) that ends by being dropped, however the request ends.
+    pub fn track(self: &Arc<Self>) -> InFlight {
+        self.begin_request();
+        InFlight(Arc::clone(self))
+    }
+
+    /// Requests sent to the peer, since this process knows it.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Requests that the peer is answering now.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// No connection could be made: the peer is avoided (not excluded) for 1 s, and for twice as long
+    /// each time that it fails again after that, up to 10 s.
+    ///
+    /// Errors while it is avoided anyway are those of requests that were under way together: they
+    /// are one fact, and prolong nothing.
+    pub fn record_connect_failure(&self, reason: Reason, message: impl Into<String>, now: Instant) {
+        let last = Timestamp::now();
+        let streak = self.connect_errors.fetch_add(1, Ordering::Relaxed);
+        let first = match self.failure.load().as_deref() {
+            Some(failure) if streak > 0 => failure.first,
+            _ => last,
+        };
+        self.failure.store(Some(Arc::new(ConnectFailure {
+            reason,
+            message: message.into(),
+            first,
+            last,
+        })));
+        let until = self.avoid_until.load(Ordering::Relaxed);
+        let elapsed = self.elapsed_ms(now);
+        if elapsed < until {
+            return;
+        }
+        let doublings = self.avoided.load(Ordering::Relaxed).min(16);
+        let length = AVOID_FIRST.saturating_mul(1 << doublings).min(AVOID_MAX);
+        let next = elapsed.saturating_add(millis(length)).max(1);
+        let won = self
+            .avoid_until
+            .compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok();
+        if won {
+            self.avoided.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection was made, or used to good effect: the peer is not avoided any more.
+    pub fn record_success(&self) {
+        if self.connect_errors.load(Ordering::Relaxed) != 0 {
+            self.connect_errors.store(0, Ordering::Relaxed);
+            self.avoided.store(0, Ordering::Relaxed);
+            self.avoid_until.store(0, Ordering::Relaxed);
+            self.failure.store(None);
+        }
+    }
+
+    /// Whether other peers are to be preferred at `now`.
+    pub fn is_avoided(&self, now: Instant) -> bool {
+        let until = self.avoid_until.load(Ordering::Relaxed);
+        until != 0 && self.elapsed_ms(now) < until
+    }
+
+    /// Connect errors since the last connection that was made, and the last of them.
+    pub fn connect_failure(&self) -> Option<(u32, Arc<ConnectFailure>)> {
+        let failure = self.failure.load_full()?;
+        let in_a_row = self.connect_errors.load(Ordering::Relaxed);
+        (in_a_row > 0).then_some((in_a_row, failure))
+    }
+
+    fn elapsed_ms(&self, now: Instant) -> u64 {
+        millis(now.saturating_duration_since(self.born))
+    }
+}
+
+/// A request that a peer is answering; dropping it ends it.
+#[derive(Debug)]
+pub struct InFlight(Arc<Vitals>);
+
+impl InFlight {
+    /// The peer's vitals.
+    pub fn vitals(&self) -> &Vitals {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.end_request();
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+const fn verdict_code(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Unknown => 0,
+        Verdict::Pass => 1,
+        Verdict::Fail => 2,
+    }
+}
+
+const fn verdict(code: u8) -> Verdict {
+    match code {
+        1 => Verdict::Pass,
+        2 => Verdict::Fail,
+        _ => Verdict::Unknown,
+    }
+}
+
+const fn readiness_code(readiness: Readiness) -> u8 {
+    match readiness {
+        Readiness::Ready => 0,
+        Readiness::Draining => 1,
+        Readiness::Unready => 2,
+        Readiness::Gone => 3,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn after(start: Instant, milliseconds: u64) -> Instant {
+        start + Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn a_connect_error_makes_a_peer_avoided_for_longer_and_longer() {
+        let start = Instant::now();
+        let vitals = Vitals::new(Readiness::Ready, start);
+        assert!(!vitals.is_avoided(start));
+        let mut now = start;
+        for seconds in [1, 2, 4, 8, 10, 10] {
+            vitals.record_connect_failure(Reason::ConnectRefused, "connection refused", now);
+            assert!(
+                vitals.is_avoided(after(now, seconds * 1000 - 1)),
+                "{seconds} s"
+            );
+            now = after(now, seconds * 1000);
+            assert!(!vitals.is_avoided(now), "{seconds} s");
+        }
+        assert_eq!(vitals.connect_failure().unwrap().0, 6);
+        vitals.record_success();
+        assert_eq!(vitals.connect_failure(), None);
+        vitals.record_connect_failure(Reason::ConnectRefused, "connection refused", now);
+        assert!(!vitals.is_avoided(after(now, 1000)));
+    }
+
+    #[test]
+    fn errors_of_requests_under_way_together_count_as_one_avoidance() {
+        let start = Instant::now();
+        let vitals = Vitals::new(Readiness::Ready, start);
+        for milliseconds in 0..100 {
+            vitals.record_connect_failure(
+                Reason::ConnectTimeout,
+                "no connection within 1s",
+                after(start, milliseconds),
+            );
+        }
+        assert!(vitals.is_avoided(after(start, 999)));
+        assert!(!vitals.is_avoided(after(start, 1000)));
+        let (in_a_row, failure) = vitals.connect_failure().unwrap();
+        assert_eq!((in_a_row, failure.reason), (100, Reason::ConnectTimeout));
+        assert!(failure.first <= failure.last);
+    }
+
+    #[test]
+    fn a_success_ends_the_avoidance_at_once() {
+        let now = Instant::now();
+        let vitals = Vitals::new(Readiness::Ready, now);
+        vitals.record_connect_failure(Reason::TlsError, "certificate expired", now);
+        assert!(vitals.is_avoided(now));
+        vitals.record_success();
+        assert!(!vitals.is_avoided(now));
+    }
+
+    #[test]
+    fn requests_are_counted_until_they_are_dropped() {
+        let vitals = Arc::new(Vitals::new(Readiness::Ready, Instant::now()));
+        let first = vitals.track();
+        let second = vitals.track();
+        assert_eq!((vitals.requests(), vitals.in_flight()), (2, 2));
+        drop(first);
+        assert_eq!((second.vitals().requests(), vitals.in_flight()), (2, 1));
+        drop(second);
+        assert_eq!((vitals.requests(), vitals.in_flight()), (2, 0));
+    }
+
+    #[test]
+    fn a_repeated_word_keeps_its_stamp() {
+        let vitals = Vitals::new(Readiness::Unready, Instant::now());
+        let before = vitals.readiness_since();
+        vitals.set_readiness(Readiness::Unready);
+        assert_eq!(vitals.readiness_since(), before);
+        let at = Timestamp::from_second(4_000_000_000).unwrap();
+        assert!(vitals.set_probe(Verdict::Pass, at));
+        assert!(!vitals.set_probe(Verdict::Pass, Timestamp::from_second(5).unwrap()));
+        assert_eq!((vitals.probe(), vitals.probe_since()), (Verdict::Pass, at));
+        vitals.forget_checks();
+        assert_eq!(vitals.probe(), Verdict::Unknown);
+        assert!(vitals.probe_since() < at);
+    }
+}
