@@ -1,7 +1,19 @@
-//! One canonical path for each request.
+//! One canonical path for each request, used by routing, auth, limits, log and forwarding alike.
+//!
+//! Two servers that disagree on what a path means are how access rules are walked around, so everything
+//! that servers are known to disagree on is either resolved here or refused:
+//!
+//! - unreserved characters are decoded, other escapes get upper-case digits (RFC 3986 §6.2.2);
+//! - doubled slashes are merged, then dot segments (`%2e`, too) resolved; climbing above the root stays
+//!   there (RFC 3986 §5.2.4);
+//! - `%00`, `%2F`, `%5C`, `\`, bad escapes, raw control characters, spaces and non-ASCII bytes are refused,
+//!   and so is a dot segment with parameters (`..;x`), which Java servers climb with.
+//!
+//! Other reserved characters stay as they were sent: `%40` and `@` are two paths (RFC 3986 §2.2).
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use http::{Uri, uri::PathAndQuery};
 
 /// Why a path has no canonical form.
@@ -30,15 +42,282 @@ pub enum PathError {
     DotParameters,
 }
 
-/// The canonical form of a path, without its query.
+/// The canonical form of a path, without its query. Borrows if the path has that form already.
 pub fn canonical_path(raw: &str) -> Result<Cow<'_, str>, PathError> {
+    if !raw.starts_with('/') {
+        return Err(PathError::NotAbsolute);
+    }
+    // One scan; what it does not settle is left to the careful way.
+    let mut after_slash = false;
+    for &byte in raw.as_bytes() {
+        let plain = match byte {
+            b'%' | b'\\' => false,
+            b'/' | b'.' => !after_slash,
+            b'!'..=b'~' => true,
+            _ => return Err(PathError::RawByte),
+        };
+        if !plain {
+            return rewrite(raw).map(Cow::Owned);
+        }
+        after_slash = byte == b'/';
+    }
     Ok(Cow::Borrowed(raw))
 }
 
-/// The request target to send upstream: the canonical path and the query as it came.
+/// The careful way: decode, then resolve segment by segment.
+fn rewrite(raw: &str) -> Result<String, PathError> {
+    let decoded = decode(raw)?;
+    let mut out = String::with_capacity(decoded.len());
+    let mut segments = decoded.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            "" | "." | ".." => {
+                if segment == ".." {
+                    out.truncate(out.rfind('/').unwrap_or_default());
+                }
+                if last {
+                    out.push('/');
+                }
+            }
+            _ => {
+                if is_dot_with_parameters(segment) {
+                    return Err(PathError::DotParameters);
+                }
+                out.push('/');
+                out.push_str(segment);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Decodes unreserved characters, makes other escapes upper case, refuses what has no one meaning.
+fn decode(raw: &str) -> Result<String, PathError> {
+    let mut out = String::with_capacity(raw.len());
+    let mut bytes = raw.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let high = bytes.next().and_then(hex).ok_or(PathError::BadEscape)?;
+                let low = bytes.next().and_then(hex).ok_or(PathError::BadEscape)?;
+                match high << 4 | low {
+                    0 => return Err(PathError::Nul),
+                    b'/' => return Err(PathError::EncodedSlash),
+                    b'\\' => return Err(PathError::Backslash),
+                    value if is_unreserved(value) => out.push(char::from(value)),
+                    _ => {
+                        out.push('%');
+                        out.push(char::from(digit(high)));
+                        out.push(char::from(digit(low)));
+                    }
+                }
+            }
+            b'\\' => return Err(PathError::Backslash),
+            b'!'..=b'~' => out.push(char::from(byte)),
+            _ => return Err(PathError::RawByte),
+        }
+    }
+    Ok(out)
+}
+
+fn is_dot_with_parameters(segment: &str) -> bool {
+    segment
+        .split_once(';')
+        .is_some_and(|(name, _)| name == "." || name == "..")
+}
+
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+const fn hex(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+const fn digit(value: u8) -> u8 {
+    match value {
+        0..=9 => b'0' + value,
+        _ => b'A' + value - 10,
+    }
+}
+
+/// The request target to send upstream: the canonical path, and the query as it came, byte for byte.
 pub fn target(uri: &Uri, path: &str) -> PathAndQuery {
-    let _ = path;
-    uri.path_and_query()
-        .cloned()
-        .unwrap_or(PathAndQuery::from_static("/"))
+    if let Some(whole) = uri.path_and_query()
+        && whole.path() == path
+    {
+        return whole.clone();
+    }
+    let query = uri.query();
+    let mut text = String::with_capacity(path.len() + query.map_or(0, |query| query.len() + 1));
+    text.push_str(path);
+    if let Some(query) = query {
+        text.push('?');
+        text.push_str(query);
+    }
+    // Both parts were parsed before, so this does not fail; and if it did, `/` gives nothing away.
+    PathAndQuery::from_maybe_shared(Bytes::from(text))
+        .unwrap_or_else(|_| PathAndQuery::from_static("/"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn spellings_of_the_same_path() {
+        for (raw, wanted) in [
+            ("/", "/"),
+            ("/a", "/a"),
+            ("/a/", "/a/"),
+            ("/a/b", "/a/b"),
+            ("//", "/"),
+            ("///a///b///", "/a/b/"),
+            ("//a", "/a"),
+            ("/./a", "/a"),
+            ("/a/.", "/a/"),
+            ("/a/./b", "/a/b"),
+            ("/a/..", "/"),
+            ("/a/../", "/"),
+            ("/a/../b", "/b"),
+            ("/a/b/../../c", "/c"),
+            ("/..", "/"),
+            ("/../..", "/"),
+            ("/../../etc/passwd", "/etc/passwd"),
+            ("/a//../b", "/b"),
+            ("/a/.//../b", "/b"),
+            ("/%2e%2e/a", "/a"),
+            ("/a/%2E%2e/b", "/b"),
+            ("/a/.%2e/b", "/b"),
+            ("/a/%2e./b", "/b"),
+            ("/a/%2e", "/a/"),
+            ("/%61%2Dz", "/a-z"),
+            ("/%7Euser", "/~user"),
+            ("/%c3%a4", "/%C3%A4"),
+            ("/a%20b", "/a%20b"),
+            ("/a%0ab", "/a%0Ab"),
+            ("/%25", "/%25"),
+            ("/%252e%252e/a", "/%252e%252e/a"),
+            ("/%252f", "/%252f"),
+            ("/...", "/..."),
+            ("/.a", "/.a"),
+            ("/..a/b", "/..a/b"),
+            ("/a../b", "/a../b"),
+            ("/a;x=1/b", "/a;x=1/b"),
+            ("/a/..%3b/b", "/a/..%3B/b"),
+            ("/@x/%40x", "/@x/%40x"),
+            ("/a:b", "/a:b"),
+            ("/.well-known/acme", "/.well-known/acme"),
+            ("/a|b[c]{d}", "/a|b[c]{d}"),
+        ] {
+            assert_eq!(canonical_path(raw).as_deref(), Ok(wanted), "{raw}");
+        }
+    }
+
+    #[test]
+    fn what_servers_disagree_on_is_refused() {
+        for (raw, wanted) in [
+            ("", PathError::NotAbsolute),
+            ("*", PathError::NotAbsolute),
+            ("a/b", PathError::NotAbsolute),
+            ("%2fa", PathError::NotAbsolute),
+            ("/%", PathError::BadEscape),
+            ("/%4", PathError::BadEscape),
+            ("/%zz", PathError::BadEscape),
+            ("/%u002e", PathError::BadEscape),
+            ("/a%00", PathError::Nul),
+            ("/a%2fb", PathError::EncodedSlash),
+            ("/..%2F..%2Fetc", PathError::EncodedSlash),
+            ("/a\\b", PathError::Backslash),
+            ("/..\\..\\x", PathError::Backslash),
+            ("/a%5cb", PathError::Backslash),
+            ("/..%5C..", PathError::Backslash),
+            ("/a b", PathError::RawByte),
+            ("/a\tb", PathError::RawByte),
+            ("/a\u{7f}b", PathError::RawByte),
+            ("/ä", PathError::RawByte),
+            ("/%41\u{fe0e}", PathError::RawByte),
+            ("/a/..;/b", PathError::DotParameters),
+            ("/a/..;x=1/b", PathError::DotParameters),
+            ("/a/.;/b", PathError::DotParameters),
+            ("/a/%2e%2e;x/b", PathError::DotParameters),
+            ("/..;", PathError::DotParameters),
+        ] {
+            assert_eq!(canonical_path(raw), Err(wanted), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn the_query_stays_byte_for_byte() {
+        for (uri, wanted) in [
+            ("/a?x=%2e%2e//&y", "/a?x=%2e%2e//&y"),
+            ("/a/../b?x=/../%zz", "/b?x=/../%zz"),
+            ("/a/../b?", "/b?"),
+            ("http://h/a//b?q", "/a/b?q"),
+            ("http://h", "/"),
+        ] {
+            let uri: Uri = uri.parse().unwrap();
+            let path = canonical_path(uri.path()).unwrap();
+            assert_eq!(target(&uri, &path).as_str(), wanted);
+        }
+    }
+
+    /// Strings made of the pieces that attacks are made of.
+    fn pieces() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "/", "//", ".", "..", "%2e", "%2E", "a", "b", "%61", "%C3", "%c3", ";", "%3b", "%25",
+            "@", "~", "%7e", "%", "%0", "\\", "%5c", "%2f", "%00", " ", "ä", "_",
+        ]);
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_paths_are_canonical(raw in pieces()) {
+            if let Ok(path) = canonical_path(&raw) {
+                prop_assert!(matches!(canonical_path(&path), Ok(Cow::Borrowed(again)) if again == path)
+                    || path.contains('%') || path.contains("/."), "{} {}", raw, path);
+                prop_assert_eq!(canonical_path(&path).unwrap(), path.clone());
+                prop_assert!(path.starts_with('/') && !path.contains("//") && !path.contains('\\'));
+                prop_assert!(path.bytes().all(|byte| byte.is_ascii_graphic()));
+                prop_assert!(path.split('/').all(|segment| segment != "." && segment != ".."));
+                let folded = path.to_ascii_lowercase();
+                for never in ["%2e", "%2f", "%5c", "%00", "%61", "%7e"] {
+                    prop_assert!(!folded.contains(never), "{} {}", raw, path);
+                }
+            }
+        }
+
+        #[test]
+        fn never_panics(raw in "\\PC*") {
+            let _ = canonical_path(&raw);
+            let _ = canonical_path(&format!("/{raw}"));
+        }
+
+        #[test]
+        fn escaping_unreserved_characters_changes_nothing(
+            path in "(/[a-zA-Z0-9._~-]{1,4}){1,4}",
+            mask in any::<u64>(),
+        ) {
+            let spelled: String = path
+                .bytes()
+                .enumerate()
+                .map(|(at, byte)| if byte != b'/' && mask >> (at % 64) & 1 == 1 {
+                    format!("%{byte:02x}")
+                } else {
+                    char::from(byte).to_string()
+                })
+                .collect();
+            prop_assert_eq!(canonical_path(&spelled).unwrap(), canonical_path(&path).unwrap());
+        }
+    }
 }
