@@ -1,23 +1,54 @@
 //! Hale's proxy: routes, balances, checks and explains. Knows HTTP, and no Kubernetes.
+//!
+//! The story of one request:
+//!
+//! 1. A worker accepts its connection (`listen`), which never leaves that worker's thread.
+//! 2. Its head is read and made unambiguous (`sanitize`), the table of the moment is loaded (`table`), and
+//!    the route found (`route`).
+//! 3. `pipeline` makes attempts: a peer is picked among the eligible (`balance`), and the request sent on a
+//!    pooled connection (`forward`, `pool`). What fails is tried again where that is right (`retry`).
+//! 4. The response streams to the client (`response`), or the proxy explains why there is none (`reject`).
+//! 5. When its last byte is sent, the request is counted and logged (`exchange`, `metrics`, `access_log`).
+//!
+//! Meanwhile the health thread checks peers (`health`), and the controller publishes tables (`dataplane`).
 
-pub mod balance;
 pub mod config;
-pub mod health;
 pub mod reason;
 pub mod report;
 pub mod tls;
 
+mod dataplane;
+mod table;
+mod worker;
+
+mod listen;
+mod sanitize;
+mod route;
+mod pipeline;
+mod exchange;
+mod tunnel;
+
+mod balance;
+pub mod health;
+mod retry;
+mod forward;
+mod pool;
+mod body;
+
+mod response;
+mod reject;
+mod access_log;
+mod metrics;
+
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
 use ipnet::IpNet;
 pub use prometheus_client;
 
-use config::Config;
-use report::{Report, WhyReport, WhyRequest};
+pub use dataplane::Dataplane;
 
 /// What is fixed for the life of the process.
 #[derive(Clone, Debug)]
@@ -85,74 +116,13 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS")]
+    Tls(#[source] rustls::Error),
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
     /// The access log cannot be opened.
     #[error("cannot open the access log")]
     AccessLog(#[source] std::io::Error),
-}
-
-/// A running proxy. Cheap to clone; all clones are the same one.
-#[derive(Clone)]
-pub struct Dataplane {
-    inner: Arc<()>,
-}
-
-impl Dataplane {
-    /// Binds the listeners and starts the worker and health threads. Answers 503 `ShuttingDown`… nothing is
-    /// accepted before the first [`publish`](Self::publish).
-    pub fn start(_options: Options) -> Result<Self, StartError> {
-        Ok(Self {
-            inner: Arc::new(()),
-        })
-    }
-
-    /// The addresses really bound, HTTP first.
-    pub fn http_addresses(&self) -> &[SocketAddr] {
-        &[]
-    }
-
-    /// The addresses really bound for TLS.
-    pub fn https_addresses(&self) -> &[SocketAddr] {
-        &[]
-    }
-
-    /// Serves `config` from now on; requests under way keep the table that they began with. Returns the
-    /// table's generation. Vitals of known peers are kept.
-    pub fn publish(&self, _config: Config) -> u64 {
-        0
-    }
-
-    /// The state of every upstream and peer.
-    pub fn report(&self) -> Report {
-        Report {
-            generation: 0,
-            fingerprint: String::new(),
-            published: None,
-            upstreams: Vec::new(),
-        }
-    }
-
-    /// How a request would be answered now, and why.
-    pub fn why(&self, _request: &WhyRequest) -> Option<WhyReport> {
-        None
-    }
-
-    /// Ticks when the standing or reason of a peer changes.
-    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
-        tokio::sync::watch::channel(0).1
-    }
-
-    /// Adds the dataplane's metrics to a registry.
-    pub fn register_metrics(&self, _registry: &mut prometheus_client::registry::Registry) {}
-
-    /// Tells clients to go elsewhere (`Connection: close`, GOAWAY) while still accepting: the beginning of
-    /// a shutdown, or its reverse.
-    pub fn announce_shutdown(&self) {}
-
-    /// Stops accepting and waits for what is in flight, at most `grace`. Returns the number of requests cut.
-    pub async fn drain(&self, _grace: Duration) -> usize {
-        Arc::strong_count(&self.inner) - Arc::strong_count(&self.inner)
-    }
 }

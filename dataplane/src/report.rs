@@ -9,8 +9,11 @@ use serde::Serialize;
 
 use crate::{
     config::{ByReason, ObjectRef, Readiness, UpstreamId},
-    health::{Standing, Verdict},
+    exchange::{self, Taken},
+    health::{self, Standing, Verdict},
     reason::Reason,
+    reject, sanitize,
+    table::{Peer, PeerTable, Target, Upstream},
 };
 
 /// The state of everything that is served.
@@ -142,4 +145,166 @@ pub struct WhyReport {
     /// The upstream that would get it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<UpstreamReport>,
+}
+
+/// The state of a table.
+pub(crate) fn report(table: &PeerTable) -> Report {
+    Report {
+        generation: table.generation,
+        fingerprint: table.fingerprint.clone(),
+        published: table.published,
+        upstreams: table.upstreams.iter().map(|upstream| upstream_report(upstream)).collect(),
+    }
+}
+
+fn upstream_report(upstream: &Upstream) -> UpstreamReport {
+    let eligible = upstream.eligible();
+    let mut serving = vec![false; upstream.peers.len()];
+    for &index in &eligible.peers {
+        if let Some(serving) = serving.get_mut(index as usize) {
+            *serving = true;
+        }
+    }
+    let peers: Vec<PeerReport> = upstream
+        .peers
+        .iter()
+        .zip(serving)
+        .map(|(peer, serving)| peer_report(upstream, peer, serving))
+        .collect();
+    let mut by_reason = ByReason::new();
+    for reason in peers.iter().filter(|peer| !peer.serving).filter_map(|peer| peer.reason) {
+        *by_reason.entry(reason).or_default() += 1;
+    }
+    let (reason, message) = match (&upstream.config.problem, eligible.peers.is_empty()) {
+        (Some(problem), _) => (Some(problem.reason), problem.message.clone()),
+        (None, true) => (Some(Reason::NoEligiblePeer), no_peer_message(peers.len(), &by_reason)),
+        (None, false) => (None, String::new()),
+    };
+    UpstreamReport {
+        id: upstream.config.id.clone(),
+        checked: upstream.config.health.active.is_some(),
+        serving: eligible.peers.len(),
+        panic: eligible.panic,
+        reason,
+        message,
+        by_reason,
+        peers,
+    }
+}
+
+fn no_peer_message(total: usize, by_reason: &ByReason) -> String {
+    let counts: Vec<String> =
+        by_reason.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    format!("none of {total} peers can serve: {}", counts.join(", "))
+}
+
+fn peer_report(upstream: &Upstream, peer: &Peer, serving: bool) -> PeerReport {
+    let vitals = &peer.state.vitals;
+    let explanation =
+        health::explain(&upstream.config.health, peer.config.readiness, vitals);
+    PeerReport {
+        address: peer.config.address,
+        pod: peer.config.pod.clone(),
+        node: peer.config.node.clone(),
+        readiness: peer.config.readiness,
+        probe: vitals.probe(),
+        standing: upstream.standing(peer),
+        serving,
+        reason: explanation.reason,
+        message: explanation.message,
+        since: explanation.since,
+        last_check: vitals.last_check().map(|check| (*check).clone()),
+        requests: vitals.requests(),
+        in_flight: vitals.in_flight(),
+    }
+}
+
+/// The peers of an upstream, for an answer that explains why none of them served.
+pub(crate) fn reject_peers(upstream: &Upstream, detail: bool) -> reject::Peers {
+    let mut peers = reject::Peers { total: upstream.peers.len(), ..reject::Peers::default() };
+    for peer in &upstream.peers {
+        let explanation = health::explain(
+            &upstream.config.health,
+            peer.config.readiness,
+            &peer.state.vitals,
+        );
+        let Some(reason) = explanation.reason else { continue };
+        *peers.by_reason.entry(reason).or_default() += 1;
+        if detail {
+            peers.detail.push(reject::PeerDetail {
+                peer: peer.config.address,
+                pod: peer.config.pod.clone(),
+                reason,
+                message: explanation.message,
+                since: explanation.since,
+            });
+        }
+    }
+    peers
+}
+
+/// How a request would be answered.
+pub(crate) fn why(table: &PeerTable, request: &WhyRequest) -> WhyReport {
+    let mut why = WhyReport {
+        canonical_path: None,
+        host: None,
+        path: None,
+        source: None,
+        reason: None,
+        message: String::new(),
+        nearest: Vec::new(),
+        upstream: None,
+    };
+    let path = match sanitize::canonical_path(&request.path) {
+        Ok(path) => path,
+        Err(error) => {
+            why.reason = Some(Reason::BadRequest);
+            why.message = error.to_string();
+            return why;
+        }
+    };
+    let host = request.host.trim_end_matches('.').to_ascii_lowercase();
+    why.canonical_path = Some(path.to_string());
+    let taken = match table.router.find(&host, &path) {
+        Some(found) => Taken::Route(found),
+        None if table.default_route().is_some() => Taken::Default,
+        None => Taken::Nothing,
+    };
+    if let Taken::Route(found) = taken
+        && let Some(virtual_host) = table.config.hosts.get(found.host)
+    {
+        why.host = Some(virtual_host.host.to_string());
+        if let Some(route) = virtual_host.routes.get(found.route) {
+            why.path = Some(route.path.to_string());
+            why.source = Some(route.source.clone());
+        }
+        if virtual_host.https_redirect && !request.https {
+            why.message = "answered with 308 to https: ".to_owned();
+        }
+    } else if let (Taken::Default, Some(route)) = (taken, &table.config.default_route) {
+        why.source = Some(route.source.clone());
+    }
+    match exchange::route_of(table, taken).map(|route| &route.target) {
+        None => {
+            why.reason = Some(Reason::NoRoute);
+            why.message = format!("no host and path rule takes {host}{path}");
+            why.nearest = table.router.nearest(&host, &path);
+        }
+        Some(Target::Reject(problem)) => {
+            why.reason = Some(problem.reason);
+            why.message.push_str(&problem.message);
+        }
+        Some(Target::Forward(upstream)) => {
+            let report = upstream_report(upstream);
+            why.reason = report.reason;
+            if report.reason.is_none() {
+                let total = report.peers.len();
+                why.message.push_str(&format!("{}/{total} peers serve", report.serving));
+            } else {
+                why.message.push_str(&report.message);
+            }
+            why.upstream = Some(report);
+        }
+    }
+    why
 }

@@ -55,8 +55,6 @@ pub(crate) struct PeerTable {
 pub(crate) struct CompiledRoute {
     pub(crate) target: Target,
     pub(crate) policy: RequestPolicy,
-    /// The declaring object, for the log.
-    pub(crate) source: String,
 }
 
 /// Where a route leads.
@@ -69,8 +67,6 @@ pub(crate) enum Target {
 pub(crate) struct Upstream {
     /// What it was compiled from.
     pub(crate) config: config::Upstream,
-    /// `namespace/service:port`.
-    pub(crate) name: String,
     pub(crate) peers: Vec<Peer>,
     /// TLS to the peers.
     pub(crate) tls: Option<tls::ClientTls>,
@@ -269,11 +265,9 @@ impl Upstream {
             Some(old) => (old.transport, old.tls.clone()),
             None => (next_id(), new.tls.as_ref().map(|tls| tls::ClientTls::new(tls, new.protocol))),
         };
-        let name = new.id.to_string();
         Self {
-            metrics: metrics.upstream(&name),
+            metrics: metrics.upstream(&new.id),
             eligible: ArcSwap::from_pointee(eligible(&new.health, &peers)),
-            name,
             peers,
             tls,
             transport,
@@ -323,7 +317,7 @@ fn compile_route(
             }),
         },
     };
-    CompiledRoute { target, policy: route.policy.clone(), source: route.source.to_string() }
+    CompiledRoute { target, policy: route.policy.clone() }
 }
 
 /// The SHA-256 of the config as JSON, in hex, shortened to 16 digits.

@@ -1,0 +1,260 @@
+//! From an accepted socket to requests: TLS, the choice between HTTP/1 and HTTP/2, and the limits of both.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    dataplane::Shared,
+    metrics::Listener,
+    pipeline,
+    sanitize::ClientInfo,
+    worker::{LocalExecutor, Worker},
+};
+
+pub(crate) mod guard;
+
+use guard::{Graceful, Guard, Guarded};
+
+/// For a client to finish the TLS handshake.
+const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
+/// For a client to send its first bytes.
+const FIRST_BYTES: Duration = Duration::from_secs(10);
+/// How every HTTP/2 connection begins (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A listening socket of one worker.
+pub(crate) struct Bound {
+    pub(crate) listener: std::net::TcpListener,
+    pub(crate) tls: bool,
+}
+
+/// Binds a socket that shares its port with those of the other workers.
+pub(crate) fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+/// What a request knows of its connection.
+pub(crate) struct Conn {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) client: ClientInfo,
+    /// The TLS server name, in lower case.
+    pub(crate) sni: Option<String>,
+}
+
+/// Counts a connection until it ends.
+struct Counted {
+    shared: Arc<Shared>,
+    worker: Rc<Worker>,
+    key: usize,
+    _metrics: crate::metrics::ConnectionGuard,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.shared.connections.fetch_sub(1, Relaxed);
+        self.worker.connections.borrow_mut().remove(self.key);
+    }
+}
+
+/// Accepts until the task is ended. Nothing is accepted before the first table is there.
+pub(crate) async fn accept(worker: Rc<Worker>, bound: Bound) {
+    let mut changes = worker.shared.changes.subscribe();
+    while worker.shared.table.load().generation == 0 {
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+    let listener = match TcpListener::from_std(bound.listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "a listener cannot be used: this worker accepts nothing on it");
+            return;
+        }
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, remote)) => admit(&worker, stream, remote, bound.tls),
+            // Out of file descriptors, or the client is gone already: the next may fare better.
+            Err(error) => {
+                tracing::debug!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+}
+
+fn admit(worker: &Rc<Worker>, stream: TcpStream, remote: SocketAddr, tls: bool) {
+    let shared = &worker.shared;
+    if shared.connections.fetch_add(1, Relaxed) >= shared.options.max_connections {
+        shared.connections.fetch_sub(1, Relaxed);
+        shared.metrics.connection_refused();
+        return;
+    }
+    let guard = Guard::new(&worker.clock);
+    let key = worker.connections.borrow_mut().insert(Arc::clone(&guard));
+    let listener = if tls { Listener::Https } else { Listener::Http };
+    let counted = Counted {
+        shared: Arc::clone(shared),
+        worker: Rc::clone(worker),
+        key,
+        _metrics: shared.metrics.connection(listener),
+    };
+    let _ = stream.set_nodelay(true);
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        let _counted = counted;
+        let ip = remote.ip().to_canonical();
+        if tls {
+            serve_tls(worker, guard, stream, ip).await;
+        } else {
+            let client = ClientInfo::new(ip, false, &worker.shared.options.trusted_proxies);
+            let conn = Conn { worker, guard, client, sni: None };
+            serve_plain(Rc::new(conn), stream).await;
+        }
+    });
+}
+
+async fn serve_tls(worker: Rc<Worker>, guard: Arc<Guard>, stream: TcpStream, ip: IpAddr) {
+    let acceptor = TlsAcceptor::from(Arc::clone(&worker.shared.tls));
+    let stream = match tokio::time::timeout(TLS_HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, client = %ip, "TLS handshake failed");
+            worker.shared.metrics.tls_failure();
+            return;
+        }
+        Err(_) => {
+            worker.shared.metrics.tls_failure();
+            return;
+        }
+    };
+    let (_, session) = stream.get_ref();
+    let http2 = session.alpn_protocol() == Some(b"h2");
+    let sni = session.server_name().map(str::to_ascii_lowercase);
+    let client = ClientInfo::new(ip, true, &worker.shared.options.trusted_proxies);
+    let conn = Rc::new(Conn { worker, guard, client, sni });
+    if http2 {
+        serve_http2(conn, stream, Vec::new()).await;
+    } else {
+        serve_http1(conn, stream, Vec::new()).await;
+    }
+}
+
+/// Tells HTTP/2 with prior knowledge from HTTP/1 by the first bytes.
+async fn serve_plain(conn: Rc<Conn>, mut stream: TcpStream) {
+    let mut first = [0_u8; PREFACE.len()];
+    let mut have = 0;
+    let sniff = async {
+        while let Some(rest) = first.get_mut(have..).filter(|rest| !rest.is_empty()) {
+            let read = stream.read(rest).await?;
+            have += read;
+            let seen = first.get(..have).unwrap_or_default();
+            if read == 0 || !PREFACE.starts_with(seen) {
+                break;
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    if !matches!(tokio::time::timeout(FIRST_BYTES, sniff).await, Ok(Ok(()))) || have == 0 {
+        return;
+    }
+    let ahead = first.get(..have).unwrap_or_default().to_vec();
+    if ahead == PREFACE {
+        serve_http2(conn, stream, ahead).await;
+    } else {
+        serve_http1(conn, stream, ahead).await;
+    }
+}
+
+async fn serve_http1<S>(conn: Rc<Conn>, stream: S, ahead: Vec<u8>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let io = TokioIo::new(Guarded::new(stream, Arc::clone(&conn.guard), ahead));
+    let guard = Arc::clone(&conn.guard);
+    let service = service_fn(move |request| pipeline::serve(Rc::clone(&conn), request));
+    let connection = http1::Builder::new()
+        .half_close(false)
+        .max_headers(100)
+        .max_buf_size(64 * 1024)
+        .pipeline_flush(true)
+        .serve_connection(io, service)
+        .with_upgrades();
+    guard.drive(connection).await;
+}
+
+async fn serve_http2<S>(conn: Rc<Conn>, stream: S, ahead: Vec<u8>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    conn.guard.multiplexed();
+    let io = TokioIo::new(Guarded::new(stream, Arc::clone(&conn.guard), ahead));
+    let guard = Arc::clone(&conn.guard);
+    let service = service_fn(move |request| pipeline::serve(Rc::clone(&conn), request));
+    let connection = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(128)
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_header_list_size(64 * 1024)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(64)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .enable_connect_protocol()
+        .serve_connection(io, service);
+    guard.drive(connection).await;
+}
+
+impl<I, B, S> Graceful for http1::UpgradeableConnection<I, S>
+where
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    B: http_body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn graceful(self: std::pin::Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, B, S, E> Graceful for http2::Connection<I, S, E>
+where
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    B: http_body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
+{
+    fn graceful(self: std::pin::Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}

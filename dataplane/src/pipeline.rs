@@ -1,0 +1,546 @@
+//! One request, top to bottom.
+//!
+//! 1. [`admit`]: framing, host, method and path are read once; what is ambiguous ends here.
+//! 2. [`route`]: the table of this moment says who takes it.
+//! 3. [`before_route`]: TLS comes first: a host that asks for it is answered with a redirect.
+//! 4. [`proxy`]: attempts, one after another, until a peer answers or nothing is left to try.
+//! 5. [`pass_on`]: the response is made fit for the client, and its body streams.
+
+use std::{convert::Infallible, rc::Rc, sync::Arc, time::Duration};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+    request::Parts, uri,
+};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::{
+    access_log::Attempt,
+    body::{self, Progress, RequestBody},
+    config::{HostPattern, Protocol, RequestPolicy},
+    exchange::{Exchange, Taken, outcome_of, route_of},
+    forward::{self, AttemptError, Lease, Limits, Phase},
+    listen::Conn,
+    metrics::Outcome,
+    reason::Reason,
+    reject::{Audience, Reject},
+    report,
+    response::ResponseBody,
+    retry::{Nature, Next, Tries},
+    sanitize::{self, Forwarding},
+    table::{CompiledRoute, Peer, Target, Upstream},
+    tunnel,
+};
+
+/// The longest request target.
+const URI_LIMIT: usize = 16 * 1024;
+const METHOD_LIMIT: usize = 32;
+/// How recently a kept connection must have been used to carry a request that cannot be repeated.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Answers a request. Never fails: what goes wrong is an answer, too.
+pub(crate) async fn serve(
+    conn: Rc<Conn>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let mut exchange = Exchange::begin(&conn, &parts);
+    let version = parts.version;
+    let answer = match admit(&mut exchange, &parts) {
+        Ok(()) => answer(&mut exchange, parts, body).await,
+        Err(reject) => {
+            discard(body, version);
+            Err(reject)
+        }
+    };
+    let mut response = match answer {
+        Ok(Answer::Peer { response, lease, deadline }) => pass_on(exchange, response, lease, deadline),
+        Ok(Answer::Own(response)) => own(exchange, response),
+        Err(reject) => rejected(exchange, &reject),
+    };
+    if conn.worker.announced.get() && version < Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+/// What a request is answered with, when it is not rejected.
+pub(crate) enum Answer {
+    Peer { response: Response<Incoming>, lease: Option<Lease>, deadline: Option<Instant> },
+    Own(Response<()>),
+}
+
+/// Reads method, framing, host and path, and refuses what is malformed or ambiguous.
+fn admit(exchange: &mut Exchange, parts: &Parts) -> Result<(), Reject> {
+    let method = &parts.method;
+    if method.as_str().len() > METHOD_LIMIT {
+        return Err(Reject::new(Reason::BadRequest).saying("the method is too long"));
+    }
+    if *method == Method::TRACE
+        || (*method == Method::CONNECT && !sanitize::is_extended_websocket(parts))
+    {
+        return Err(Reject::new(Reason::MethodNotAllowed));
+    }
+    if parts.uri.path_and_query().is_some_and(|target| target.as_str().len() > URI_LIMIT) {
+        return Err(Reject::new(Reason::UriTooLong));
+    }
+    sanitize::framing(parts)?;
+    exchange.authority = Some(sanitize::authority(parts)?);
+    let path = parts.uri.path();
+    if let std::borrow::Cow::Owned(canonical) = sanitize::canonical_path(path)? {
+        exchange.path = Some(canonical.into());
+    }
+    Ok(())
+}
+
+async fn answer(
+    exchange: &mut Exchange,
+    parts: Parts,
+    body: Incoming,
+) -> Result<Answer, Reject> {
+    let version = parts.version;
+    let table = Rc::clone(&exchange.table);
+    let decided = route(exchange).and_then(|()| before_route(exchange, &parts.headers));
+    let route = match decided {
+        Ok(None) => route_of(&table, exchange.taken),
+        Ok(Some(response)) => {
+            discard(body, version);
+            return Ok(Answer::Own(response));
+        }
+        Err(reject) => {
+            discard(body, version);
+            return Err(reject);
+        }
+    };
+    match route.map(|route| (&route.target, route)) {
+        Some((Target::Forward(upstream), route)) => {
+            proxy(exchange, route, upstream, parts, body).await
+        }
+        Some((Target::Reject(problem), _)) => {
+            discard(body, version);
+            Err(Reject::from(problem))
+        }
+        None => {
+            discard(body, version);
+            Err(Reject::new(Reason::NoRoute))
+        }
+    }
+}
+
+/// An upload that nobody wants is read a little further, so that its sender sees the answer.
+fn discard(body: Incoming, version: Version) {
+    if version < Version::HTTP_2 && !body.is_end_stream() {
+        tokio::task::spawn_local(body::discard(body));
+    }
+}
+
+/// Finds the route.
+fn route(exchange: &mut Exchange) -> Result<(), Reject> {
+    let found = exchange.table.router.find(exchange.host(), exchange.path());
+    exchange.taken = match found {
+        Some(found) => Taken::Route(found),
+        None if exchange.table.default_route().is_some() => Taken::Default,
+        None => return Err(Reject::new(Reason::NoRoute)),
+    };
+    Ok(())
+}
+
+/// What the virtual host asks for before any of its routes is looked at.
+fn before_route(
+    exchange: &Exchange,
+    headers: &HeaderMap,
+) -> Result<Option<Response<()>>, Reject> {
+    let Taken::Route(found) = exchange.taken else { return Ok(None) };
+    let Some(host) = exchange.table.config.hosts.get(found.host) else { return Ok(None) };
+    let conn = &exchange.conn;
+    if host.https_redirect
+        && !sanitize::is_https(headers, &conn.client)
+        && !exchange.path().starts_with("/.well-known/acme-challenge/")
+    {
+        return redirect(exchange).map(Some);
+    }
+    // A connection that was opened for one certificate does not reach hosts of another (RFC 9110 §15.5.20).
+    if let Some(sni) = conn.sni.as_deref()
+        && sni != exchange.host()
+        && host.host != HostPattern::Any
+    {
+        let certificates = &exchange.table.certificates;
+        if certificates.find(sni) != certificates.find(exchange.host()) {
+            return Err(Reject::new(Reason::MisdirectedRequest));
+        }
+    }
+    Ok(None)
+}
+
+/// 308 to the same place over https.
+fn redirect(exchange: &Exchange) -> Result<Response<()>, Reject> {
+    let port = match exchange.conn.worker.shared.options.https_redirect_port {
+        443 => String::new(),
+        port => format!(":{port}"),
+    };
+    let query = exchange.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let location = format!("https://{}{port}{}{query}", exchange.host(), exchange.path());
+    let location = HeaderValue::try_from(location)
+        .map_err(|_| Reject::new(Reason::BadRequest).saying("the query has a byte that a URL cannot have"))?;
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+/// The request as it goes upstream, without its body; made again for each try.
+#[derive(Clone)]
+struct Head {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Head {
+    fn with(self, body: RequestBody) -> Request<RequestBody> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
+
+/// Makes the client's head into the one that goes upstream.
+fn upstream_head(
+    exchange: &Exchange,
+    protocol: Protocol,
+    tls: bool,
+    parts: Parts,
+    websocket: bool,
+    body: &Incoming,
+) -> Result<Head, Reject> {
+    let internal = || Reject::new(Reason::BadRequest).saying("the request cannot be forwarded");
+    let Some(authority) = &exchange.authority else { return Err(internal()) };
+    let mut headers = parts.headers;
+    let chunked = !body.is_end_stream() && !headers.contains_key(header::CONTENT_LENGTH);
+    sanitize::request_headers(
+        &mut headers,
+        &Forwarding {
+            client: &exchange.conn.client,
+            address: exchange.client,
+            authority,
+            request_id: &exchange.request_id,
+            method: &parts.method,
+            version: parts.version,
+            websocket,
+        },
+    );
+    // The client was told to go on, or will be when its body is first read; no peer needs to say it again.
+    headers.remove(header::EXPECT);
+    let target = sanitize::target(&parts.uri, exchange.path());
+    let uri = match protocol {
+        Protocol::Http1 => {
+            let bodyless = matches!(parts.method, Method::GET | Method::HEAD);
+            if chunked && bodyless && !websocket {
+                headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+            Uri::from(target)
+        }
+        Protocol::Http2 => {
+            headers.remove(header::HOST);
+            let mut absolute = uri::Parts::default();
+            absolute.scheme = Some(if tls { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
+            absolute.authority = uri::Authority::try_from(authority.value().as_bytes()).ok();
+            absolute.path_and_query = Some(target);
+            Uri::from_parts(absolute).map_err(|_| internal())?
+        }
+    };
+    let method = if websocket { Method::GET } else { parts.method };
+    Ok(Head { method, uri, headers })
+}
+
+/// Attempts, until one is answered or nothing is left to try.
+async fn proxy(
+    exchange: &mut Exchange,
+    route: &CompiledRoute,
+    upstream: &Arc<Upstream>,
+    mut parts: Parts,
+    body: Incoming,
+) -> Result<Answer, Reject> {
+    let policy = &route.policy;
+    let websocket = upstream.config.protocol == Protocol::Http1
+        && (sanitize::is_websocket_upgrade(&parts) || sanitize::is_extended_websocket(&parts));
+    let deadline = deadline(exchange, policy, &parts.headers);
+    let upgrade = websocket.then(|| tunnel::Client::take(&mut parts));
+    let nature = Nature::of(&parts.method, &parts.headers, policy.retry.as_ref());
+    let tls = upstream.tls.is_some();
+    let head = upstream_head(exchange, upstream.config.protocol, tls, parts, websocket, &body)?;
+    if let Some(client) = upgrade {
+        return tunnel::open(exchange, upstream, policy, head.with(RequestBody::empty()), client, deadline)
+            .await;
+    }
+    let body = if body.is_end_stream() {
+        RequestBody::empty()
+    } else {
+        let progress = Rc::new(Progress::default());
+        if nature.repeatable {
+            progress.keep();
+        }
+        exchange.progress = Some(Rc::clone(&progress));
+        RequestBody::stream(body, progress, exchange.version < Version::HTTP_2)
+    };
+    upstream.budget.deposit();
+    attempts(exchange, policy, upstream, head, body, nature, deadline).await
+}
+
+/// When the request must have been answered, all tries included.
+fn deadline(exchange: &Exchange, policy: &RequestPolicy, headers: &HeaderMap) -> Option<Instant> {
+    let asked = headers.get("grpc-timeout").and_then(|value| grpc_timeout(value.as_bytes()));
+    let limit = match (policy.timeouts.request, asked) {
+        (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
+        (ours, theirs) => ours.or(theirs),
+    };
+    limit.and_then(|limit| exchange.started.checked_add(limit))
+}
+
+/// `grpc-timeout`: up to 8 digits and a unit (gRPC over HTTP/2, "Timeout").
+fn grpc_timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let amount: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(amount * 3600),
+        b'M' => Duration::from_secs(amount * 60),
+        b'S' => Duration::from_secs(amount),
+        b'm' => Duration::from_millis(amount),
+        b'u' => Duration::from_micros(amount),
+        b'n' => Duration::from_nanos(amount),
+        _ => return None,
+    })
+}
+
+async fn attempts(
+    exchange: &mut Exchange,
+    policy: &RequestPolicy,
+    upstream: &Arc<Upstream>,
+    head: Head,
+    body: RequestBody,
+    nature: Nature,
+    deadline: Option<Instant>,
+) -> Result<Answer, Reject> {
+    let mut tries = Tries::new(policy.retry.as_ref(), nature);
+    let mut tried: Vec<u32> = Vec::new();
+    let mut spare = tries.may_repeat().then(|| head.clone());
+    let bodyless = body.is_end_stream();
+    let mut request = head.with(body);
+    let mut reuse = true;
+    let mut last: Option<Box<AttemptError>> = None;
+    loop {
+        let same_peer = tries.same_peer()
+            || last.as_ref().is_some_and(|error| error.reused || error.phase == Phase::Unsent);
+        let Some((index, peer)) = pick(upstream, &tried, same_peer) else {
+            return Err(unserved(exchange, upstream, last));
+        };
+        let limits = limits(policy, deadline, nature, reuse, bodyless);
+        exchange.in_flight = Some(peer.state.vitals.track());
+        let sent = forward::send(&exchange.conn.worker.pool, upstream, peer, request, limits).await;
+        tried.push(index);
+        let again = |exchange: &Exchange, spare: &mut Option<Head>| -> Option<Request<RequestBody>> {
+            let body = match &exchange.progress {
+                None => RequestBody::empty(),
+                Some(progress) => progress.replay()?,
+            };
+            spare.clone().map(|head| head.with(body))
+        };
+        let next = match sent {
+            Ok((response, lease)) => {
+                peer.state.vitals.record_success();
+                let status = response.status();
+                note(exchange, peer, Outcome::Answered(status.as_u16()));
+                let replay = || again(exchange, &mut spare.clone()).is_some();
+                let retried = status.as_u16() >= 400 && policy.retry.is_some();
+                let next = if retried { tries.after_status(status, replay()) } else { Next::Stop };
+                if next == Next::Stop || !allowed(exchange, policy, upstream, next, deadline) {
+                    return Ok(Answer::Peer { response, lease: Some(lease), deadline });
+                }
+                next
+            }
+            Err(mut error) => {
+                note(exchange, peer, outcome_of(error.reason));
+                if error.phase <= Phase::Handshake {
+                    let (vitals, now) = (&peer.state.vitals, Instant::now());
+                    vitals.record_connect_failure(error.reason, error.message.as_str(), now);
+                }
+                if exchange.progress.as_ref().is_some_and(|progress| progress.client_failed.get()) {
+                    return Err(client_failed(exchange));
+                }
+                let replayable = error.unsent() || again(exchange, &mut spare).is_some();
+                let next = tries.after_error(&error, replayable);
+                if next == Next::Stop || !allowed(exchange, policy, upstream, next, deadline) {
+                    return Err(unserved(exchange, upstream, Some(error)));
+                }
+                if let Some(unsent) = error.request.take() {
+                    request = unsent;
+                    last = Some(error);
+                    reuse = matches!(next, Next::Again { reuse: true, .. });
+                    continue;
+                }
+                last = Some(error);
+                next
+            }
+        };
+        let Some(repeated) = again(exchange, &mut spare) else {
+            return Err(unserved(exchange, upstream, last));
+        };
+        request = repeated;
+        if let Next::Again { reuse: may, backoff, .. } = next {
+            reuse = may;
+            if !backoff.is_zero() {
+                tokio::time::sleep(exchange.conn.worker.jitter(backoff)).await;
+            }
+        }
+    }
+}
+
+/// A peer that is eligible and, if possible, was not tried yet.
+pub(crate) fn pick<'u>(upstream: &'u Upstream, tried: &[u32], same_peer: bool) -> Option<(u32, &'u Peer)> {
+    let eligible = upstream.eligible();
+    let vitals = |index: u32| upstream.peers.get(index as usize).map(|peer| &*peer.state.vitals);
+    let index =
+        upstream.picker.pick(upstream.config.balance, &eligible.peers, vitals, tried, Instant::now())?;
+    if tried.contains(&index) && !same_peer {
+        return None;
+    }
+    Some((index, upstream.peers.get(index as usize)?))
+}
+
+fn limits(
+    policy: &RequestPolicy,
+    deadline: Option<Instant>,
+    nature: Nature,
+    reuse: bool,
+    bodyless: bool,
+) -> Limits {
+    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+    let least = |limit: Option<Duration>| match (limit, left) {
+        (Some(limit), Some(left)) => Some(limit.min(left)),
+        (limit, left) => limit.or(left),
+    };
+    let per_try = policy.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+    let fresh = match (reuse, nature.repeatable && bodyless) {
+        (false, _) => Duration::ZERO,
+        (true, true) => Duration::MAX,
+        (true, false) => FRESH,
+    };
+    Limits {
+        connect: least(policy.timeouts.connect),
+        head: least(per_try.or(policy.timeouts.backend_request)),
+        fresh,
+    }
+}
+
+/// Whether deadline and budget leave room for another try.
+fn allowed(
+    exchange: &mut Exchange,
+    policy: &RequestPolicy,
+    upstream: &Upstream,
+    next: Next,
+    deadline: Option<Instant>,
+) -> bool {
+    let now = Instant::now();
+    if deadline.is_some_and(|at| now >= at) {
+        return false;
+    }
+    let Next::Again { budgeted, .. } = next else { return false };
+    let elapsed = exchange.conn.worker.elapsed_ms(now);
+    !budgeted || upstream.budget.withdraw(policy.retry.as_ref(), elapsed)
+}
+
+pub(crate) fn note(exchange: &mut Exchange, peer: &Peer, outcome: Outcome) {
+    exchange.attempted(Attempt { peer: peer.config.address, outcome });
+}
+
+/// The client's own body failed: nobody upstream is to blame.
+fn client_failed(exchange: &Exchange) -> Reject {
+    let silent = exchange.progress.as_ref().is_some_and(|progress| progress.client_silent.get());
+    Reject::new(if silent { Reason::BodyTimeout } else { Reason::BadRequest })
+}
+
+/// No peer answered, or there was none to ask.
+pub(crate) fn unserved(
+    exchange: &mut Exchange,
+    upstream: &Upstream,
+    error: Option<Box<AttemptError>>,
+) -> Reject {
+    exchange.in_flight = None;
+    let peers = report::reject_peers(upstream, exchange.explains());
+    let id = &upstream.config.id;
+    match error {
+        Some(error) => Reject::new(error.reason).of_peers(id, peers),
+        None => match &upstream.config.problem {
+            Some(problem) => Reject::from(problem).of_peers(id, peers),
+            None => Reject::new(Reason::NoEligiblePeer).of_peers(id, peers),
+        },
+    }
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// Makes a peer's response the client's.
+fn pass_on(
+    mut exchange: Box<Exchange>,
+    response: Response<Incoming>,
+    lease: Option<Lease>,
+    deadline: Option<Instant>,
+) -> Response<ResponseBody> {
+    let (mut parts, incoming) = response.into_parts();
+    exchange.status = parts.status.as_u16();
+    let mut lease = lease;
+    if let (Some(lease), Some(value)) = (lease.as_mut(), parts.headers.get(KEEP_ALIVE))
+        && let Some(limit) = keep_alive_timeout(value)
+    {
+        lease.keep_at_most(limit);
+    }
+    sanitize::response_headers(&mut parts.headers, parts.version, false);
+    decorate(&exchange, &mut parts.headers);
+    parts.version = Version::HTTP_11;
+    Response::from_parts(parts, ResponseBody::proxied(incoming, exchange, lease, deadline))
+}
+
+/// `Keep-Alive: timeout=N`, less a second for the way.
+fn keep_alive_timeout(value: &HeaderValue) -> Option<Duration> {
+    let seconds: u64 = value.to_str().ok()?.split(',').find_map(|part| {
+        let (name, seconds) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("timeout").then(|| seconds.trim().parse().ok())?
+    })?;
+    Some(Duration::from_secs(seconds.saturating_sub(1)))
+}
+
+/// Headers that every response gets.
+fn decorate(exchange: &Exchange, headers: &mut HeaderMap) {
+    if exchange.conn.client.https
+        && let Some(hsts) = &exchange.conn.worker.shared.hsts
+    {
+        headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
+    }
+}
+
+fn rejected(mut exchange: Box<Exchange>, reject: &Reject) -> Response<ResponseBody> {
+    exchange.reason = Some(reject.reason());
+    let response = reject.respond(&Audience {
+        form: exchange.form,
+        explain: exchange.explains(),
+        request_id: Some(&exchange.request_id),
+    });
+    exchange.status = response.status().as_u16();
+    let (mut parts, body) = response.into_parts();
+    decorate(&exchange, &mut parts.headers);
+    Response::from_parts(parts, ResponseBody::Own { body, exchange })
+}
+
+fn own(mut exchange: Box<Exchange>, response: Response<()>) -> Response<ResponseBody> {
+    exchange.status = response.status().as_u16();
+    let (mut parts, ()) = response.into_parts();
+    decorate(&exchange, &mut parts.headers);
+    Response::from_parts(parts, ResponseBody::Own { body: http_body_util::Full::default(), exchange })
+}

@@ -1,0 +1,161 @@
+//! The response on its way to the client. It carries its exchange, so that log and metrics see the last
+//! byte, and its connection, so that the next request gets it the moment the body is complete.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::{
+    body::{BodyError, IdleLimit},
+    exchange::Exchange,
+    forward::Lease,
+    reason::Reason,
+    sanitize,
+};
+
+/// A response body.
+pub(crate) enum ResponseBody {
+    /// Made here.
+    Own { body: Full<Bytes>, exchange: Box<Exchange> },
+    /// A peer's.
+    Proxied(Box<Proxied>),
+}
+
+/// A peer's response body.
+pub(crate) struct Proxied {
+    incoming: Incoming,
+    exchange: Box<Exchange>,
+    lease: Option<Lease>,
+    idle: IdleLimit,
+    deadline: Option<Pin<Box<Sleep>>>,
+    done: bool,
+}
+
+impl ResponseBody {
+    pub(crate) fn proxied(
+        incoming: Incoming,
+        mut exchange: Box<Exchange>,
+        lease: Option<Lease>,
+        deadline: Option<Instant>,
+    ) -> Self {
+        let idle = exchange.route().and_then(|route| route.policy.timeouts.idle);
+        let done = incoming.is_end_stream();
+        let mut lease = lease;
+        if done {
+            finish(&mut exchange, &mut lease);
+        }
+        Self::Proxied(Box::new(Proxied {
+            incoming,
+            exchange,
+            lease,
+            idle: IdleLimit::new(idle),
+            deadline: deadline.filter(|_| !done).map(|at| Box::pin(tokio::time::sleep_until(at))),
+            done,
+        }))
+    }
+}
+
+/// The peer has answered in full.
+fn finish(exchange: &mut Exchange, lease: &mut Option<Lease>) {
+    exchange.in_flight = None;
+    if let Some(lease) = lease.take() {
+        lease.release();
+    }
+}
+
+impl Proxied {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let expired = self.deadline.as_mut().is_some_and(|at| at.as_mut().poll(cx).is_ready());
+        if expired {
+            return self.fail(Reason::UpstreamTimeout, BodyError::Deadline);
+        }
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                self.idle.moved();
+                match frame.data_ref() {
+                    Some(data) => self.exchange.bytes_out += data.len() as u64,
+                    None => {
+                        if let Some(trailers) = frame.trailers_mut() {
+                            sanitize::trailers(trailers);
+                        }
+                    }
+                }
+                if self.incoming.is_end_stream() {
+                    self.done = true;
+                    finish(&mut self.exchange, &mut self.lease);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                self.done = true;
+                finish(&mut self.exchange, &mut self.lease);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.fail(Reason::UpstreamReset, BodyError::Sender(error))
+            }
+            Poll::Pending => {
+                let waited = ready!(self.idle.poll_waited(cx));
+                self.fail(Reason::UpstreamTimeout, BodyError::Idle(waited))
+            }
+        }
+    }
+
+    /// After the first byte nothing is tried again: the client sees that its response broke off.
+    fn fail(
+        &mut self,
+        reason: Reason,
+        error: BodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.done = true;
+        self.exchange.reason = Some(reason);
+        self.exchange.in_flight = None;
+        self.lease = None;
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Own { body, exchange } => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                if let Some(Ok(frame)) = &frame {
+                    exchange.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(|never| match never {})))
+            }
+            Self::Proxied(proxied) => proxied.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own { body, .. } => body.is_end_stream(),
+            Self::Proxied(proxied) => proxied.done || proxied.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own { body, .. } => body.size_hint(),
+            Self::Proxied(proxied) => proxied.incoming.size_hint(),
+        }
+    }
+}
