@@ -17,9 +17,10 @@ wrong = []
 
 def compare(what, page, said, real):
     """`said` by a page of the manual against what is `real`."""
-    for name in sorted(set(real) - set(said)):
+    said, real = set(said), set(real)
+    for name in sorted(real - said):
         wrong.append(f"{page} lacks the {what} {name}")
-    for name in sorted(set(said) - set(real)):
+    for name in sorted(said - real):
         wrong.append(f"{page} has the {what} {name}, which does not exist")
 
 
@@ -93,7 +94,7 @@ def values():
     for page in [*pathlib.Path("docs").glob("*.md"), pathlib.Path("README.md"), pathlib.Path("SECURITY.md")]:
         if not page.exists():
             continue
-        for name in re.findall(r"\b((?:controller|rbac|crds|serviceAccount)(?:\.\w+)+)\b", page.read_text()):
+        for name in re.findall(r"(?<![\w/])((?:controller|rbac|crds|serviceAccount)(?!\.md)(?:\.\w+)+)\b", page.read_text()):
             node = real
             for part in name.split("."):
                 node = node.get(part) if isinstance(node, dict) else None
