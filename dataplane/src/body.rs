@@ -49,7 +49,11 @@ pub(crate) struct IdleLimit {
 
 impl IdleLimit {
     pub(crate) fn new(limit: Option<Duration>) -> Self {
-        Self { limit, timer: None, armed: false }
+        Self {
+            limit,
+            timer: None,
+            armed: false,
+        }
     }
 
     /// The wait is over.
@@ -59,8 +63,12 @@ impl IdleLimit {
 
     /// Ready when the limit has passed since the wait began.
     pub(crate) fn poll_waited(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
-        let Some(limit) = self.limit else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        let Some(limit) = self.limit else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         if !self.armed {
             self.armed = true;
             timer.as_mut().reset(Instant::now() + limit);
@@ -105,7 +113,10 @@ impl Progress {
         let mut frames: Vec<Frame<Bytes>> = kept.chunks.iter().cloned().map(Frame::data).collect();
         frames.extend(kept.trailers.clone().map(Frame::trailers));
         frames.reverse();
-        Some(RequestBody(Kind::Replay { frames, left: kept.size as u64 }))
+        Some(RequestBody(Kind::Replay {
+            frames,
+            left: kept.size as u64,
+        }))
     }
 
     fn saw(&self, frame: &Frame<Bytes>) {
@@ -138,7 +149,10 @@ pub(crate) struct RequestBody(Kind);
 enum Kind {
     Empty,
     Stream(Box<Stream>),
-    Replay { frames: Vec<Frame<Bytes>>, left: u64 },
+    Replay {
+        frames: Vec<Frame<Bytes>>,
+        left: u64,
+    },
 }
 
 struct Stream {
@@ -167,7 +181,9 @@ impl RequestBody {
 
 impl Stream {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(incoming) = self.incoming.as_mut() else { return Poll::Ready(None) };
+        let Some(incoming) = self.incoming.as_mut() else {
+            return Poll::Ready(None);
+        };
         match Pin::new(&mut *incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.idle.moved();
@@ -253,9 +269,10 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
-            Kind::Stream(stream) => {
-                stream.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
-            }
+            Kind::Stream(stream) => stream
+                .incoming
+                .as_ref()
+                .map_or(SizeHint::with_exact(0), Body::size_hint),
             Kind::Replay { left, .. } => SizeHint::with_exact(*left),
         }
     }

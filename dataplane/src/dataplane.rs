@@ -50,7 +50,9 @@ impl Shared {
     /// A verdict changed: the upstream's eligible set is computed again.
     fn verdict(&self, key: &ProbeKey) {
         let table = self.table.load();
-        let found = table.upstreams.binary_search_by(|upstream| upstream.config.id.cmp(&key.upstream));
+        let found = table
+            .upstreams
+            .binary_search_by(|upstream| upstream.config.id.cmp(&key.upstream));
         if let Some(upstream) = found.ok().and_then(|index| table.upstreams.get(index)) {
             upstream.refresh();
             self.changed();
@@ -90,7 +92,9 @@ impl Dataplane {
         let http = bind_all(&options.http, false, &mut bound)?;
         let https = bind_all(&options.https, true, &mut bound)?;
         let log = Log::open(&options.access_log).map_err(StartError::AccessLog)?;
-        let dropped = log.as_ref().map_or_else(|| Arc::new(AtomicU64::new(0)), Log::dropped_counter);
+        let dropped = log
+            .as_ref()
+            .map_or_else(|| Arc::new(AtomicU64::new(0)), Log::dropped_counter);
         let table = Arc::new(ArcSwap::from_pointee(PeerTable::empty()));
         let hsts = options.hsts.map(|age| format!("max-age={}", age.as_secs()));
         let shared = Arc::new(Shared {
@@ -137,7 +141,11 @@ impl Dataplane {
     /// Serves `config` from now on; requests under way keep the table that they began with. Returns the
     /// table's generation. Vitals of known peers are kept, and unchanged upstreams shared.
     pub fn publish(&self, config: Config) -> u64 {
-        let _one = self.inner.publish.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self
+            .inner
+            .publish
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let shared = &self.inner.shared;
         let old = shared.table.load_full();
         let next = Arc::new(old.next(config, &shared.metrics));
@@ -150,7 +158,9 @@ impl Dataplane {
         }
         self.inner.prober.sync(next.probe_targets());
         shared.metrics.retain(|id| {
-            next.upstreams.binary_search_by(|upstream| upstream.config.id.cmp(id)).is_ok()
+            next.upstreams
+                .binary_search_by(|upstream| upstream.config.id.cmp(id))
+                .is_ok()
         });
         shared.changed();
         generation
@@ -175,7 +185,10 @@ impl Dataplane {
     /// Adds the dataplane's metrics to a registry.
     pub fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
         let table = Arc::clone(&self.inner.shared.table);
-        self.inner.shared.metrics.register(registry, move || report::report(&table.load()));
+        self.inner
+            .shared
+            .metrics
+            .register(registry, move || report::report(&table.load()));
     }
 
     /// Tells clients to go elsewhere while still accepting: HTTP/1 responses carry `Connection: close`.
@@ -189,7 +202,11 @@ impl Dataplane {
     pub async fn drain(&self, grace: Duration) -> usize {
         self.advance(Stage::Draining);
         let workers = std::mem::take(
-            &mut *self.inner.workers.lock().unwrap_or_else(PoisonError::into_inner),
+            &mut *self
+                .inner
+                .workers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
         );
         let deadline = tokio::time::Instant::now() + grace;
         let mut tick = tokio::time::interval(Duration::from_millis(20));
@@ -200,7 +217,10 @@ impl Dataplane {
             }
         }
         // A worker that panicked has cut what it had; how much is not known any more.
-        workers.into_iter().map(|worker| worker.join().unwrap_or(1)).sum()
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or(1))
+            .sum()
     }
 
     fn advance(&self, stage: Stage) {

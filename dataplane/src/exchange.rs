@@ -117,13 +117,24 @@ impl Exchange {
 
     /// Whether names and addresses of peers may be told to this client.
     pub(crate) fn explains(&self) -> bool {
-        self.conn.worker.shared.options.explain.iter().any(|net| net.contains(&self.client))
+        self.conn
+            .worker
+            .shared
+            .options
+            .explain
+            .iter()
+            .any(|net| net.contains(&self.client))
     }
 
     fn source(&self) -> Option<&ObjectRef> {
         match self.taken {
             Taken::Nothing => None,
-            Taken::Default => self.table.config.default_route.as_ref().map(|route| &route.source),
+            Taken::Default => self
+                .table
+                .config
+                .default_route
+                .as_ref()
+                .map(|route| &route.source),
             Taken::Route(Found { host, route }) => {
                 Some(&self.table.config.hosts.get(host)?.routes.get(route)?.source)
             }
@@ -147,7 +158,10 @@ impl Exchange {
             sni: self.conn.sni.as_deref(),
             https: self.conn.client.https,
             status: self.status,
-            bytes_in: self.progress.as_ref().map_or(0, |progress| progress.bytes.get()),
+            bytes_in: self
+                .progress
+                .as_ref()
+                .map_or(0, |progress| progress.bytes.get()),
             bytes_out: self.bytes_out,
             duration,
             request_id: self.request_id.to_str().unwrap_or_default(),

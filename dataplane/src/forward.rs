@@ -41,7 +41,6 @@ pub(crate) enum Phase {
 }
 
 /// A failed attempt.
-#[derive(Debug)]
 pub(crate) struct AttemptError {
     pub(crate) phase: Phase,
     pub(crate) reason: Reason,
@@ -73,14 +72,27 @@ pub(crate) struct Limits {
 /// What a response holds of its connection; dropping it before `release` closes the connection or
 /// resets the stream.
 pub(crate) enum Lease {
-    Http1 { pool: Rc<Pool>, key: PoolKey, state: Arc<PeerState>, sender: Http1, keep: Duration },
+    Http1 {
+        pool: Rc<Pool>,
+        key: PoolKey,
+        state: Arc<PeerState>,
+        sender: Http1,
+        keep: Duration,
+    },
     Http2(#[allow(dead_code)] StreamSlot),
 }
 
 impl Lease {
     /// The response is complete: the connection can carry the next request.
     pub(crate) fn release(self) {
-        if let Self::Http1 { pool, key, state, sender, keep } = self {
+        if let Self::Http1 {
+            pool,
+            key,
+            state,
+            sender,
+            keep,
+        } = self
+        {
             pool.give(key, &state, sender, keep);
         }
     }
@@ -101,7 +113,10 @@ pub(crate) async fn send(
     request: Request<RequestBody>,
     limits: Limits,
 ) -> Result<(Response<Incoming>, Lease), Box<AttemptError>> {
-    let key = PoolKey { peer: peer.state.id, transport: upstream.transport };
+    let key = PoolKey {
+        peer: peer.state.id,
+        transport: upstream.transport,
+    };
     match upstream.config.protocol {
         Protocol::Http1 => send_http1(pool, upstream, peer, key, request, limits).await,
         Protocol::Http2 => send_http2(pool, upstream, peer, key, request, limits).await,
@@ -130,7 +145,16 @@ async fn send_http1(
     let response = classify(answer, limits.head, reused)?;
     let keep = pool::KEEP;
     let state = Arc::clone(&peer.state);
-    Ok((response, Lease::Http1 { pool: Rc::clone(pool), key, state, sender, keep }))
+    Ok((
+        response,
+        Lease::Http1 {
+            pool: Rc::clone(pool),
+            key,
+            state,
+            sender,
+            keep,
+        },
+    ))
 }
 
 /// A kept connection that can take a request now.
@@ -184,7 +208,11 @@ async fn shared(
             SharedTurn::Use(slot) => return Ok((slot, true)),
             SharedTurn::Wait(opening) => opening.notified().await,
             SharedTurn::Open => {
-                let mut turn = OpenTurn { pool, key, done: false };
+                let mut turn = OpenTurn {
+                    pool,
+                    key,
+                    done: false,
+                };
                 let sender = connect(upstream, peer, limits.connect, handshake_http2).await;
                 turn.done = true;
                 let (sender, error) = match sender {
@@ -230,13 +258,24 @@ fn classify(
     reused: bool,
 ) -> Result<Response<Incoming>, Box<AttemptError>> {
     let failed = |phase, reason, message, request| {
-        Err(Box::new(AttemptError { phase, reason, message, reused, request }))
+        Err(Box::new(AttemptError {
+            phase,
+            reason,
+            message,
+            reused,
+            request,
+        }))
     };
     match answer {
         Some(Ok(response)) => Ok(response),
         None => {
             let limit = limit.unwrap_or_default();
-            failed(Phase::Sent, Reason::UpstreamTimeout, format!("no response within {limit:?}"), None)
+            failed(
+                Phase::Sent,
+                Reason::UpstreamTimeout,
+                format!("no response within {limit:?}"),
+                None,
+            )
         }
         Some(Err(mut error)) => {
             if let Some(request) = error.take_message() {
@@ -259,11 +298,13 @@ fn classify(
 /// Whether the peer said that it did not look at the stream (RFC 9113 §8.7).
 fn refused_stream(error: &hyper::Error) -> bool {
     let source = std::error::Error::source(error);
-    source.and_then(|source| source.downcast_ref::<h2::Error>()).is_some_and(|error| {
-        error.is_remote()
-            && (error.reason() == Some(h2::Reason::REFUSED_STREAM)
-                || (error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR)))
-    })
+    source
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .is_some_and(|error| {
+            error.is_remote()
+                && (error.reason() == Some(h2::Reason::REFUSED_STREAM)
+                    || (error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR)))
+        })
 }
 
 fn describe(error: &hyper::Error) -> String {
@@ -285,16 +326,24 @@ async fn connect<T>(
     handshake: impl AsyncFn(Box<dyn Stream>) -> hyper::Result<T>,
 ) -> Result<T, Box<AttemptError>> {
     let failed = |phase, reason, message| {
-        Box::new(AttemptError { phase, reason, message, reused: false, request: None })
+        Box::new(AttemptError {
+            phase,
+            reason,
+            message,
+            reused: false,
+            request: None,
+        })
     };
     let open = async {
-        let stream = TcpStream::connect(peer.config.address).await.map_err(|error| {
-            let reason = match error.kind() {
-                io::ErrorKind::TimedOut => Reason::ConnectTimeout,
-                _ => Reason::ConnectRefused,
-            };
-            failed(Phase::Connect, reason, format!("connect: {error}"))
-        })?;
+        let stream = TcpStream::connect(peer.config.address)
+            .await
+            .map_err(|error| {
+                let reason = match error.kind() {
+                    io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+                    _ => Reason::ConnectRefused,
+                };
+                failed(Phase::Connect, reason, format!("connect: {error}"))
+            })?;
         // Latency is worth more than packets; a failure to say so is not worth the request.
         let _ = stream.set_nodelay(true);
         let stream: Box<dyn Stream> = match &upstream.tls {
@@ -303,12 +352,20 @@ async fn connect<T>(
                 let name = tls.server_name(peer.config.address);
                 let connector = TlsConnector::from(Arc::clone(&tls.config));
                 Box::new(connector.connect(name, stream).await.map_err(|error| {
-                    failed(Phase::Handshake, Reason::TlsError, format!("TLS handshake: {error}"))
+                    failed(
+                        Phase::Handshake,
+                        Reason::TlsError,
+                        format!("TLS handshake: {error}"),
+                    )
                 })?)
             }
         };
         handshake(stream).await.map_err(|error| {
-            failed(Phase::Handshake, Reason::ProtocolError, format!("HTTP/2 handshake: {error}"))
+            failed(
+                Phase::Handshake,
+                Reason::ProtocolError,
+                format!("HTTP/2 handshake: {error}"),
+            )
         })
     };
     match within(limit, open).await {

@@ -21,24 +21,24 @@ mod dataplane;
 mod table;
 mod worker;
 
-mod listen;
-mod sanitize;
-mod route;
-mod pipeline;
 mod exchange;
+mod listen;
+mod pipeline;
+mod route;
+mod sanitize;
 mod tunnel;
 
 mod balance;
-pub mod health;
-mod retry;
-mod forward;
-mod pool;
 mod body;
+mod forward;
+pub mod health;
+mod pool;
+mod retry;
 
-mod response;
-mod reject;
 mod access_log;
 mod metrics;
+mod reject;
+mod response;
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -46,7 +46,11 @@ pub(crate) struct Bound {
 /// Binds a socket that shares its port with those of the other workers.
 pub(crate) fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
@@ -134,7 +138,12 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, remote: SocketAddr, tls: bool) 
             serve_tls(worker, guard, stream, ip).await;
         } else {
             let client = ClientInfo::new(ip, false, &worker.shared.options.trusted_proxies);
-            let conn = Conn { worker, guard, client, sni: None };
+            let conn = Conn {
+                worker,
+                guard,
+                client,
+                sni: None,
+            };
             serve_plain(Rc::new(conn), stream).await;
         }
     });
@@ -158,7 +167,12 @@ async fn serve_tls(worker: Rc<Worker>, guard: Arc<Guard>, stream: TcpStream, ip:
     let http2 = session.alpn_protocol() == Some(b"h2");
     let sni = session.server_name().map(str::to_ascii_lowercase);
     let client = ClientInfo::new(ip, true, &worker.shared.options.trusted_proxies);
-    let conn = Rc::new(Conn { worker, guard, client, sni });
+    let conn = Rc::new(Conn {
+        worker,
+        guard,
+        client,
+        sni,
+    });
     if http2 {
         serve_http2(conn, stream, Vec::new()).await;
     } else {

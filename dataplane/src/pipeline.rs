@@ -9,8 +9,8 @@
 use std::{convert::Infallible, rc::Rc, sync::Arc, time::Duration};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
-    request::Parts, uri,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header, request::Parts, uri,
 };
 use http_body::Body;
 use hyper::body::Incoming;
@@ -56,19 +56,29 @@ pub(crate) async fn serve(
         }
     };
     let mut response = match answer {
-        Ok(Answer::Peer { response, lease, deadline }) => pass_on(exchange, response, lease, deadline),
+        Ok(Answer::Peer {
+            response,
+            lease,
+            deadline,
+        }) => pass_on(exchange, response, lease, deadline),
         Ok(Answer::Own(response)) => own(exchange, response),
         Err(reject) => rejected(exchange, &reject),
     };
     if conn.worker.announced.get() && version < Version::HTTP_2 {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
 }
 
 /// What a request is answered with, when it is not rejected.
 pub(crate) enum Answer {
-    Peer { response: Response<Incoming>, lease: Option<Lease>, deadline: Option<Instant> },
+    Peer {
+        response: Response<Incoming>,
+        lease: Option<Lease>,
+        deadline: Option<Instant>,
+    },
     Own(Response<()>),
 }
 
@@ -83,7 +93,11 @@ fn admit(exchange: &mut Exchange, parts: &Parts) -> Result<(), Reject> {
     {
         return Err(Reject::new(Reason::MethodNotAllowed));
     }
-    if parts.uri.path_and_query().is_some_and(|target| target.as_str().len() > URI_LIMIT) {
+    if parts
+        .uri
+        .path_and_query()
+        .is_some_and(|target| target.as_str().len() > URI_LIMIT)
+    {
         return Err(Reject::new(Reason::UriTooLong));
     }
     sanitize::framing(parts)?;
@@ -95,11 +109,7 @@ fn admit(exchange: &mut Exchange, parts: &Parts) -> Result<(), Reject> {
     Ok(())
 }
 
-async fn answer(
-    exchange: &mut Exchange,
-    parts: Parts,
-    body: Incoming,
-) -> Result<Answer, Reject> {
+async fn answer(exchange: &mut Exchange, parts: Parts, body: Incoming) -> Result<Answer, Reject> {
     let version = parts.version;
     let table = Rc::clone(&exchange.table);
     let decided = route(exchange).and_then(|()| before_route(exchange, &parts.headers));
@@ -148,12 +158,13 @@ fn route(exchange: &mut Exchange) -> Result<(), Reject> {
 }
 
 /// What the virtual host asks for before any of its routes is looked at.
-fn before_route(
-    exchange: &Exchange,
-    headers: &HeaderMap,
-) -> Result<Option<Response<()>>, Reject> {
-    let Taken::Route(found) = exchange.taken else { return Ok(None) };
-    let Some(host) = exchange.table.config.hosts.get(found.host) else { return Ok(None) };
+fn before_route(exchange: &Exchange, headers: &HeaderMap) -> Result<Option<Response<()>>, Reject> {
+    let Taken::Route(found) = exchange.taken else {
+        return Ok(None);
+    };
+    let Some(host) = exchange.table.config.hosts.get(found.host) else {
+        return Ok(None);
+    };
     let conn = &exchange.conn;
     if host.https_redirect
         && !sanitize::is_https(headers, &conn.client)
@@ -180,10 +191,19 @@ fn redirect(exchange: &Exchange) -> Result<Response<()>, Reject> {
         443 => String::new(),
         port => format!(":{port}"),
     };
-    let query = exchange.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let location = format!("https://{}{port}{}{query}", exchange.host(), exchange.path());
-    let location = HeaderValue::try_from(location)
-        .map_err(|_| Reject::new(Reason::BadRequest).saying("the query has a byte that a URL cannot have"))?;
+    let query = exchange
+        .uri
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
+    let location = format!(
+        "https://{}{port}{}{query}",
+        exchange.host(),
+        exchange.path()
+    );
+    let location = HeaderValue::try_from(location).map_err(|_| {
+        Reject::new(Reason::BadRequest).saying("the query has a byte that a URL cannot have")
+    })?;
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     response.headers_mut().insert(header::LOCATION, location);
@@ -218,7 +238,9 @@ fn upstream_head(
     body: &Incoming,
 ) -> Result<Head, Reject> {
     let internal = || Reject::new(Reason::BadRequest).saying("the request cannot be forwarded");
-    let Some(authority) = &exchange.authority else { return Err(internal()) };
+    let Some(authority) = &exchange.authority else {
+        return Err(internal());
+    };
     let mut headers = parts.headers;
     let chunked = !body.is_end_stream() && !headers.contains_key(header::CONTENT_LENGTH);
     sanitize::request_headers(
@@ -240,21 +262,32 @@ fn upstream_head(
         Protocol::Http1 => {
             let bodyless = matches!(parts.method, Method::GET | Method::HEAD);
             if chunked && bodyless && !websocket {
-                headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+                headers.insert(
+                    header::TRANSFER_ENCODING,
+                    HeaderValue::from_static("chunked"),
+                );
             }
             Uri::from(target)
         }
         Protocol::Http2 => {
             headers.remove(header::HOST);
             let mut absolute = uri::Parts::default();
-            absolute.scheme = Some(if tls { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
+            absolute.scheme = Some(if tls {
+                uri::Scheme::HTTPS
+            } else {
+                uri::Scheme::HTTP
+            });
             absolute.authority = uri::Authority::try_from(authority.value().as_bytes()).ok();
             absolute.path_and_query = Some(target);
             Uri::from_parts(absolute).map_err(|_| internal())?
         }
     };
     let method = if websocket { Method::GET } else { parts.method };
-    Ok(Head { method, uri, headers })
+    Ok(Head {
+        method,
+        uri,
+        headers,
+    })
 }
 
 /// Attempts, until one is answered or nothing is left to try.
@@ -272,10 +305,24 @@ async fn proxy(
     let upgrade = websocket.then(|| tunnel::Client::take(&mut parts));
     let nature = Nature::of(&parts.method, &parts.headers, policy.retry.as_ref());
     let tls = upstream.tls.is_some();
-    let head = upstream_head(exchange, upstream.config.protocol, tls, parts, websocket, &body)?;
+    let head = upstream_head(
+        exchange,
+        upstream.config.protocol,
+        tls,
+        parts,
+        websocket,
+        &body,
+    )?;
     if let Some(client) = upgrade {
-        return tunnel::open(exchange, upstream, policy, head.with(RequestBody::empty()), client, deadline)
-            .await;
+        return tunnel::open(
+            exchange,
+            upstream,
+            policy,
+            head.with(RequestBody::empty()),
+            client,
+            deadline,
+        )
+        .await;
     }
     let body = if body.is_end_stream() {
         RequestBody::empty()
@@ -293,7 +340,9 @@ async fn proxy(
 
 /// When the request must have been answered, all tries included.
 fn deadline(exchange: &Exchange, policy: &RequestPolicy, headers: &HeaderMap) -> Option<Instant> {
-    let asked = headers.get("grpc-timeout").and_then(|value| grpc_timeout(value.as_bytes()));
+    let asked = headers
+        .get("grpc-timeout")
+        .and_then(|value| grpc_timeout(value.as_bytes()));
     let limit = match (policy.timeouts.request, asked) {
         (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
         (ours, theirs) => ours.or(theirs),
@@ -337,7 +386,9 @@ async fn attempts(
     let mut last: Option<Box<AttemptError>> = None;
     loop {
         let same_peer = tries.same_peer()
-            || last.as_ref().is_some_and(|error| error.reused || error.phase == Phase::Unsent);
+            || last
+                .as_ref()
+                .is_some_and(|error| error.reused || error.phase == Phase::Unsent);
         let Some((index, peer)) = pick(upstream, &tried, same_peer) else {
             return Err(unserved(exchange, upstream, last));
         };
@@ -345,13 +396,14 @@ async fn attempts(
         exchange.in_flight = Some(peer.state.vitals.track());
         let sent = forward::send(&exchange.conn.worker.pool, upstream, peer, request, limits).await;
         tried.push(index);
-        let again = |exchange: &Exchange, spare: &mut Option<Head>| -> Option<Request<RequestBody>> {
-            let body = match &exchange.progress {
-                None => RequestBody::empty(),
-                Some(progress) => progress.replay()?,
+        let again =
+            |exchange: &Exchange, spare: &mut Option<Head>| -> Option<Request<RequestBody>> {
+                let body = match &exchange.progress {
+                    None => RequestBody::empty(),
+                    Some(progress) => progress.replay()?,
+                };
+                spare.clone().map(|head| head.with(body))
             };
-            spare.clone().map(|head| head.with(body))
-        };
         let next = match sent {
             Ok((response, lease)) => {
                 peer.state.vitals.record_success();
@@ -359,9 +411,17 @@ async fn attempts(
                 note(exchange, peer, Outcome::Answered(status.as_u16()));
                 let replay = || again(exchange, &mut spare.clone()).is_some();
                 let retried = status.as_u16() >= 400 && policy.retry.is_some();
-                let next = if retried { tries.after_status(status, replay()) } else { Next::Stop };
+                let next = if retried {
+                    tries.after_status(status, replay())
+                } else {
+                    Next::Stop
+                };
                 if next == Next::Stop || !allowed(exchange, policy, upstream, next, deadline) {
-                    return Ok(Answer::Peer { response, lease: Some(lease), deadline });
+                    return Ok(Answer::Peer {
+                        response,
+                        lease: Some(lease),
+                        deadline,
+                    });
                 }
                 next
             }
@@ -371,7 +431,11 @@ async fn attempts(
                     let (vitals, now) = (&peer.state.vitals, Instant::now());
                     vitals.record_connect_failure(error.reason, error.message.as_str(), now);
                 }
-                if exchange.progress.as_ref().is_some_and(|progress| progress.client_failed.get()) {
+                if exchange
+                    .progress
+                    .as_ref()
+                    .is_some_and(|progress| progress.client_failed.get())
+                {
                     return Err(client_failed(exchange));
                 }
                 let replayable = error.unsent() || again(exchange, &mut spare).is_some();
@@ -393,7 +457,12 @@ async fn attempts(
             return Err(unserved(exchange, upstream, last));
         };
         request = repeated;
-        if let Next::Again { reuse: may, backoff, .. } = next {
+        if let Next::Again {
+            reuse: may,
+            backoff,
+            ..
+        } = next
+        {
             reuse = may;
             if !backoff.is_zero() {
                 tokio::time::sleep(exchange.conn.worker.jitter(backoff)).await;
@@ -403,11 +472,21 @@ async fn attempts(
 }
 
 /// A peer that is eligible and, if possible, was not tried yet.
-pub(crate) fn pick<'u>(upstream: &'u Upstream, tried: &[u32], same_peer: bool) -> Option<(u32, &'u Peer)> {
+pub(crate) fn pick<'u>(
+    upstream: &'u Upstream,
+    tried: &[u32],
+    same_peer: bool,
+) -> Option<(u32, &'u Peer)> {
     let eligible = upstream.eligible();
-    let vitals = |index: u32| upstream.peers.get(index as usize).map(|peer| &*peer.state.vitals);
-    let index =
-        upstream.picker.pick(upstream.config.balance, &eligible.peers, vitals, tried, Instant::now())?;
+    // The eligible are numbers of this upstream's own peers.
+    let vitals = |index: u32| &*upstream.peers[index as usize].state.vitals;
+    let index = upstream.picker.pick(
+        upstream.config.balance,
+        &eligible.peers,
+        vitals,
+        tried,
+        Instant::now(),
+    )?;
     if tried.contains(&index) && !same_peer {
         return None;
     }
@@ -426,7 +505,10 @@ fn limits(
         (Some(limit), Some(left)) => Some(limit.min(left)),
         (limit, left) => limit.or(left),
     };
-    let per_try = policy.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+    let per_try = policy
+        .retry
+        .as_ref()
+        .and_then(|retry| retry.per_try_timeout);
     let fresh = match (reuse, nature.repeatable && bodyless) {
         (false, _) => Duration::ZERO,
         (true, true) => Duration::MAX,
@@ -451,19 +533,31 @@ fn allowed(
     if deadline.is_some_and(|at| now >= at) {
         return false;
     }
-    let Next::Again { budgeted, .. } = next else { return false };
+    let Next::Again { budgeted, .. } = next else {
+        return false;
+    };
     let elapsed = exchange.conn.worker.elapsed_ms(now);
     !budgeted || upstream.budget.withdraw(policy.retry.as_ref(), elapsed)
 }
 
 pub(crate) fn note(exchange: &mut Exchange, peer: &Peer, outcome: Outcome) {
-    exchange.attempted(Attempt { peer: peer.config.address, outcome });
+    exchange.attempted(Attempt {
+        peer: peer.config.address,
+        outcome,
+    });
 }
 
 /// The client's own body failed: nobody upstream is to blame.
 fn client_failed(exchange: &Exchange) -> Reject {
-    let silent = exchange.progress.as_ref().is_some_and(|progress| progress.client_silent.get());
-    Reject::new(if silent { Reason::BodyTimeout } else { Reason::BadRequest })
+    let silent = exchange
+        .progress
+        .as_ref()
+        .is_some_and(|progress| progress.client_silent.get());
+    Reject::new(if silent {
+        Reason::BodyTimeout
+    } else {
+        Reason::BadRequest
+    })
 }
 
 /// No peer answered, or there was none to ask.
@@ -504,14 +598,19 @@ fn pass_on(
     sanitize::response_headers(&mut parts.headers, parts.version, false);
     decorate(&exchange, &mut parts.headers);
     parts.version = Version::HTTP_11;
-    Response::from_parts(parts, ResponseBody::proxied(incoming, exchange, lease, deadline))
+    Response::from_parts(
+        parts,
+        ResponseBody::proxied(incoming, exchange, lease, deadline),
+    )
 }
 
 /// `Keep-Alive: timeout=N`, less a second for the way.
 fn keep_alive_timeout(value: &HeaderValue) -> Option<Duration> {
     let seconds: u64 = value.to_str().ok()?.split(',').find_map(|part| {
         let (name, seconds) = part.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("timeout").then(|| seconds.trim().parse().ok())?
+        name.trim()
+            .eq_ignore_ascii_case("timeout")
+            .then(|| seconds.trim().parse().ok())?
     })?;
     Some(Duration::from_secs(seconds.saturating_sub(1)))
 }
@@ -521,7 +620,9 @@ fn decorate(exchange: &Exchange, headers: &mut HeaderMap) {
     if exchange.conn.client.https
         && let Some(hsts) = &exchange.conn.worker.shared.hsts
     {
-        headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
+        headers
+            .entry(header::STRICT_TRANSPORT_SECURITY)
+            .or_insert_with(|| hsts.clone());
     }
 }
 
@@ -542,5 +643,11 @@ fn own(mut exchange: Box<Exchange>, response: Response<()>) -> Response<Response
     exchange.status = response.status().as_u16();
     let (mut parts, ()) = response.into_parts();
     decorate(&exchange, &mut parts.headers);
-    Response::from_parts(parts, ResponseBody::Own { body: http_body_util::Full::default(), exchange })
+    Response::from_parts(
+        parts,
+        ResponseBody::Own {
+            body: http_body_util::Full::default(),
+            exchange,
+        },
+    )
 }

@@ -125,7 +125,11 @@ impl Pool {
         let mut peers = self.peers.borrow_mut();
         let pool = peers.entry(key).or_insert_with(|| PeerPool::new(state));
         if pool.idle.len() < IDLE_MOST {
-            pool.idle.push(Idle { sender, since: Instant::now(), keep });
+            pool.idle.push(Idle {
+                sender,
+                since: Instant::now(),
+                keep,
+            });
         }
     }
 
@@ -133,7 +137,8 @@ impl Pool {
     pub(crate) fn share(&self, key: PoolKey, state: &Arc<PeerState>) -> SharedTurn {
         let mut peers = self.peers.borrow_mut();
         let pool = peers.entry(key).or_insert_with(|| PeerPool::new(state));
-        pool.shared.retain(|shared| !shared.sender.borrow().is_closed());
+        pool.shared
+            .retain(|shared| !shared.sender.borrow().is_closed());
         let full = pool.shared.len() >= SHARED_MOST;
         let usable = pool
             .shared
@@ -182,7 +187,9 @@ impl Pool {
                 });
             } else {
                 pool.idle.clear();
-                pool.shared.iter().for_each(|shared| shared.closed.set(true));
+                pool.shared
+                    .iter()
+                    .for_each(|shared| shared.closed.set(true));
             }
             pool.shared.retain(|shared| {
                 let idle = now.saturating_duration_since(shared.idle_since.get());
@@ -196,7 +203,12 @@ impl Pool {
 
 impl PeerPool {
     fn new(state: &Arc<PeerState>) -> Self {
-        Self { state: Arc::clone(state), idle: Vec::new(), shared: Vec::new(), opening: None }
+        Self {
+            state: Arc::clone(state),
+            idle: Vec::new(),
+            shared: Vec::new(),
+            opening: None,
+        }
     }
 }
 

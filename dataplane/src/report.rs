@@ -153,7 +153,11 @@ pub(crate) fn report(table: &PeerTable) -> Report {
         generation: table.generation,
         fingerprint: table.fingerprint.clone(),
         published: table.published,
-        upstreams: table.upstreams.iter().map(|upstream| upstream_report(upstream)).collect(),
+        upstreams: table
+            .upstreams
+            .iter()
+            .map(|upstream| upstream_report(upstream))
+            .collect(),
     }
 }
 
@@ -172,12 +176,19 @@ fn upstream_report(upstream: &Upstream) -> UpstreamReport {
         .map(|(peer, serving)| peer_report(upstream, peer, serving))
         .collect();
     let mut by_reason = ByReason::new();
-    for reason in peers.iter().filter(|peer| !peer.serving).filter_map(|peer| peer.reason) {
+    for reason in peers
+        .iter()
+        .filter(|peer| !peer.serving)
+        .filter_map(|peer| peer.reason)
+    {
         *by_reason.entry(reason).or_default() += 1;
     }
     let (reason, message) = match (&upstream.config.problem, eligible.peers.is_empty()) {
         (Some(problem), _) => (Some(problem.reason), problem.message.clone()),
-        (None, true) => (Some(Reason::NoEligiblePeer), no_peer_message(peers.len(), &by_reason)),
+        (None, true) => (
+            Some(Reason::NoEligiblePeer),
+            no_peer_message(peers.len(), &by_reason),
+        ),
         (None, false) => (None, String::new()),
     };
     UpstreamReport {
@@ -193,15 +204,16 @@ fn upstream_report(upstream: &Upstream) -> UpstreamReport {
 }
 
 fn no_peer_message(total: usize, by_reason: &ByReason) -> String {
-    let counts: Vec<String> =
-        by_reason.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let counts: Vec<String> = by_reason
+        .iter()
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
     format!("none of {total} peers can serve: {}", counts.join(", "))
 }
 
 fn peer_report(upstream: &Upstream, peer: &Peer, serving: bool) -> PeerReport {
     let vitals = &peer.state.vitals;
-    let explanation =
-        health::explain(&upstream.config.health, peer.config.readiness, vitals);
+    let explanation = health::explain(&upstream.config.health, peer.config.readiness, vitals);
     PeerReport {
         address: peer.config.address,
         pod: peer.config.pod.clone(),
@@ -221,14 +233,19 @@ fn peer_report(upstream: &Upstream, peer: &Peer, serving: bool) -> PeerReport {
 
 /// The peers of an upstream, for an answer that explains why none of them served.
 pub(crate) fn reject_peers(upstream: &Upstream, detail: bool) -> reject::Peers {
-    let mut peers = reject::Peers { total: upstream.peers.len(), ..reject::Peers::default() };
+    let mut peers = reject::Peers {
+        total: upstream.peers.len(),
+        ..reject::Peers::default()
+    };
     for peer in &upstream.peers {
         let explanation = health::explain(
             &upstream.config.health,
             peer.config.readiness,
             &peer.state.vitals,
         );
-        let Some(reason) = explanation.reason else { continue };
+        let Some(reason) = explanation.reason else {
+            continue;
+        };
         *peers.by_reason.entry(reason).or_default() += 1;
         if detail {
             peers.detail.push(reject::PeerDetail {
@@ -299,7 +316,8 @@ pub(crate) fn why(table: &PeerTable, request: &WhyRequest) -> WhyReport {
             why.reason = report.reason;
             if report.reason.is_none() {
                 let total = report.peers.len();
-                why.message.push_str(&format!("{}/{total} peers serve", report.serving));
+                why.message
+                    .push_str(&format!("{}/{total} peers serve", report.serving));
             } else {
                 why.message.push_str(&report.message);
             }

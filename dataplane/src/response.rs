@@ -23,7 +23,10 @@ use crate::{
 /// A response body.
 pub(crate) enum ResponseBody {
     /// Made here.
-    Own { body: Full<Bytes>, exchange: Box<Exchange> },
+    Own {
+        body: Full<Bytes>,
+        exchange: Box<Exchange>,
+    },
     /// A peer's.
     Proxied(Box<Proxied>),
 }
@@ -45,7 +48,9 @@ impl ResponseBody {
         lease: Option<Lease>,
         deadline: Option<Instant>,
     ) -> Self {
-        let idle = exchange.route().and_then(|route| route.policy.timeouts.idle);
+        let idle = exchange
+            .route()
+            .and_then(|route| route.policy.timeouts.idle);
         let done = incoming.is_end_stream();
         let mut lease = lease;
         if done {
@@ -56,7 +61,9 @@ impl ResponseBody {
             exchange,
             lease,
             idle: IdleLimit::new(idle),
-            deadline: deadline.filter(|_| !done).map(|at| Box::pin(tokio::time::sleep_until(at))),
+            deadline: deadline
+                .filter(|_| !done)
+                .map(|at| Box::pin(tokio::time::sleep_until(at))),
             done,
         }))
     }
@@ -75,7 +82,10 @@ impl Proxied {
         if self.done {
             return Poll::Ready(None);
         }
-        let expired = self.deadline.as_mut().is_some_and(|at| at.as_mut().poll(cx).is_ready());
+        let expired = self
+            .deadline
+            .as_mut()
+            .is_some_and(|at| at.as_mut().poll(cx).is_ready());
         if expired {
             return self.fail(Reason::UpstreamTimeout, BodyError::Deadline);
         }

@@ -44,13 +44,18 @@ impl Nature {
             Some(NonIdempotent::WithIdempotencyKey) => headers.contains_key("idempotency-key"),
             Some(NonIdempotent::Never) | None => false,
         };
-        Self { repeatable: is_idempotent(method) || declared() }
+        Self {
+            repeatable: is_idempotent(method) || declared(),
+        }
     }
 }
 
 /// RFC 9110 §9.2.2; TRACE never gets here.
 pub(crate) fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+    )
 }
 
 /// The tries of one request.
@@ -81,7 +86,12 @@ pub(crate) enum Next {
 
 impl<'a> Tries<'a> {
     pub(crate) fn new(retry: Option<&'a Retry>, nature: Nature) -> Self {
-        Self { retry, nature, made: 0, sent: 0 }
+        Self {
+            retry,
+            nature,
+            made: 0,
+            sent: 0,
+        }
     }
 
     /// Whether a copy of the request can be of use after it was sent.
@@ -91,7 +101,8 @@ impl<'a> Tries<'a> {
 
     /// Whether the peer that failed may be tried again when no other is left.
     pub(crate) fn same_peer(&self) -> bool {
-        self.retry.is_some_and(|retry| retry.same_peer == SamePeer::LastResort)
+        self.retry
+            .is_some_and(|retry| retry.same_peer == SamePeer::LastResort)
     }
 
     fn left(&self) -> bool {
@@ -102,13 +113,19 @@ impl<'a> Tries<'a> {
     pub(crate) fn after_error(&mut self, error: &AttemptError, replayable: bool) -> Next {
         self.made += 1;
         if error.unsent() {
-            let most = self.retry.map_or(CONNECT_TRIES, |retry| CONNECT_TRIES.max(retry.attempts + 1));
+            let most = self
+                .retry
+                .map_or(CONNECT_TRIES, |retry| CONNECT_TRIES.max(retry.attempts + 1));
             let wanted = self.retry.is_none_or(|retry| retry.on.connect_error);
             let again = self.made < most && wanted && error.request.is_some();
             // Refusing a stream or closing an idle connection is no sign of trouble; refusing a
             // connection is one of this peer alone. Neither is worth a wait.
             return if again {
-                Next::Again { reuse: error.phase != Phase::Unsent, backoff: Duration::ZERO, budgeted: false }
+                Next::Again {
+                    reuse: error.phase != Phase::Unsent,
+                    backoff: Duration::ZERO,
+                    budgeted: false,
+                }
             } else {
                 Next::Stop
             };
@@ -120,15 +137,27 @@ impl<'a> Tries<'a> {
         let timeout = error.reason == Reason::UpstreamTimeout;
         match self.retry {
             // An idle connection that was closed under the request: once, at once, on a fresh one.
-            _ if error.reused && !timeout && self.sent == 1 => {
-                Next::Again { reuse: false, backoff: Duration::ZERO, budgeted: false }
-            }
-            None if !timeout && self.sent == 1 => {
-                Next::Again { reuse: false, backoff: Duration::ZERO, budgeted: true }
-            }
+            _ if error.reused && !timeout && self.sent == 1 => Next::Again {
+                reuse: false,
+                backoff: Duration::ZERO,
+                budgeted: false,
+            },
+            None if !timeout && self.sent == 1 => Next::Again {
+                reuse: false,
+                backoff: Duration::ZERO,
+                budgeted: true,
+            },
             Some(retry) if self.made <= retry.attempts => {
-                let wanted = if timeout { retry.on.timeout } else { retry.on.reset };
-                if wanted { self.paced(retry) } else { Next::Stop }
+                let wanted = if timeout {
+                    retry.on.timeout
+                } else {
+                    retry.on.reset
+                };
+                if wanted {
+                    self.paced(retry)
+                } else {
+                    Next::Stop
+                }
             }
             _ => Next::Stop,
         }
@@ -153,7 +182,11 @@ impl<'a> Tries<'a> {
 
     fn paced(&self, retry: &Retry) -> Next {
         let factor = 1 << (self.made - 1).min(6);
-        Next::Again { reuse: true, backoff: retry.backoff * factor, budgeted: true }
+        Next::Again {
+            reuse: true,
+            backoff: retry.backoff * factor,
+            budgeted: true,
+        }
     }
 }
 
@@ -180,10 +213,15 @@ impl Budget {
     /// Whether one more retry may be made now (`now_ms` is any monotonic clock).
     pub(crate) fn withdraw(&self, retry: Option<&Retry>, now_ms: u64) -> bool {
         let budget = retry.map_or(DEFAULT_BUDGET, |retry| retry.budget);
-        let interval = u64::try_from(budget.interval.as_millis()).unwrap_or(u64::MAX).max(1);
+        let interval = u64::try_from(budget.interval.as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1);
         let began = self.window.load(Relaxed);
         if now_ms.saturating_sub(began) >= interval
-            && self.window.compare_exchange(began, now_ms, Relaxed, Relaxed).is_ok()
+            && self
+                .window
+                .compare_exchange(began, now_ms, Relaxed, Relaxed)
+                .is_ok()
         {
             self.requests.store(1, Relaxed);
             self.retries.store(0, Relaxed);

@@ -137,7 +137,12 @@ impl Upstream {
     /// The standing of one of its peers.
     pub(crate) fn standing(&self, peer: &Peer) -> Standing {
         let vitals = &peer.state.vitals;
-        health::standing(&self.config.health, peer.config.readiness, vitals.probe(), vitals.outlier())
+        health::standing(
+            &self.config.health,
+            peer.config.readiness,
+            vitals.probe(),
+            vitals.outlier(),
+        )
     }
 }
 
@@ -170,8 +175,11 @@ impl PeerTable {
 
     /// The table that follows this one: new facts, old vitals, unchanged upstreams shared.
     pub(crate) fn next(&self, config: Config, metrics: &Metrics) -> Self {
-        let old: HashMap<&UpstreamId, &Arc<Upstream>> =
-            self.upstreams.iter().map(|upstream| (&upstream.config.id, upstream)).collect();
+        let old: HashMap<&UpstreamId, &Arc<Upstream>> = self
+            .upstreams
+            .iter()
+            .map(|upstream| (&upstream.config.id, upstream))
+            .collect();
         let upstreams: Vec<Arc<Upstream>> = config
             .upstreams
             .iter()
@@ -180,12 +188,19 @@ impl PeerTable {
                 old => Arc::new(Upstream::compile(new, old.map(|old| &***old), metrics)),
             })
             .collect();
-        let by_id: HashMap<&UpstreamId, &Arc<Upstream>> =
-            upstreams.iter().map(|upstream| (&upstream.config.id, upstream)).collect();
+        let by_id: HashMap<&UpstreamId, &Arc<Upstream>> = upstreams
+            .iter()
+            .map(|upstream| (&upstream.config.id, upstream))
+            .collect();
         let routes = config
             .hosts
             .iter()
-            .map(|host| host.routes.iter().map(|route| compile_route(route, &by_id)).collect())
+            .map(|host| {
+                host.routes
+                    .iter()
+                    .map(|route| compile_route(route, &by_id))
+                    .collect()
+            })
             .collect();
         Self {
             generation: self.generation + 1,
@@ -194,7 +209,10 @@ impl PeerTable {
             router: Router::new(&config.hosts),
             certificates: CertificateStore::new(&config),
             routes,
-            default_route: config.default_route.as_ref().map(|route| compile_route(route, &by_id)),
+            default_route: config
+                .default_route
+                .as_ref()
+                .map(|route| compile_route(route, &by_id)),
             upstreams,
             config,
         }
@@ -226,7 +244,10 @@ impl PeerTable {
 
     /// Everything that the prober must look at.
     pub(crate) fn probe_targets(&self) -> Vec<ProbeTarget> {
-        self.upstreams.iter().flat_map(|upstream| upstream.probe_targets()).collect()
+        self.upstreams
+            .iter()
+            .flat_map(|upstream| upstream.probe_targets())
+            .collect()
     }
 }
 
@@ -248,22 +269,35 @@ impl Upstream {
                     || {
                         Arc::new(PeerState {
                             id: next_id(),
-                            vitals: Arc::new(Vitals::new()),
+                            vitals: Arc::new(Vitals::new(
+                                peer.readiness,
+                                tokio::time::Instant::now(),
+                            )),
                             poolable: AtomicBool::new(true),
                         })
                     },
                     Arc::clone,
                 );
+                state.vitals.set_readiness(peer.readiness);
                 if !same_check && new.health.active.is_none() {
-                    state.vitals.forget_probe();
+                    state.vitals.forget_checks();
                 }
-                Peer { config: peer.clone(), state }
+                Peer {
+                    config: peer.clone(),
+                    state,
+                }
             })
             .collect();
-        let same_transport = |old: &&Self| old.config.protocol == new.protocol && old.config.tls == new.tls;
+        let same_transport =
+            |old: &&Self| old.config.protocol == new.protocol && old.config.tls == new.tls;
         let (transport, tls) = match old.filter(same_transport) {
             Some(old) => (old.transport, old.tls.clone()),
-            None => (next_id(), new.tls.as_ref().map(|tls| tls::ClientTls::new(tls, new.protocol))),
+            None => (
+                next_id(),
+                new.tls
+                    .as_ref()
+                    .map(|tls| tls::ClientTls::new(tls, new.protocol)),
+            ),
         };
         Self {
             metrics: metrics.upstream(&new.id),
@@ -271,7 +305,7 @@ impl Upstream {
             peers,
             tls,
             transport,
-            picker: Picker::new(),
+            picker: Picker::new(transport),
             budget: Budget::new(),
             refresh: Mutex::new(()),
             config: new.clone(),
@@ -296,7 +330,11 @@ impl Upstream {
                 address,
                 protocol: self.config.protocol,
                 tls: self.tls.as_ref().map(|tls| Arc::clone(&tls.config)),
-                server_name: self.tls.as_ref().map(|tls| tls.server_name(peer.config.address)),
+                server_name: self.tls.as_ref().map_or_else(
+                    || peer.config.address.ip().into(),
+                    |tls| tls.server_name(peer.config.address),
+                ),
+                readiness: peer.config.readiness,
             })
         })
     }
@@ -317,7 +355,10 @@ fn compile_route(
             }),
         },
     };
-    CompiledRoute { target, policy: route.policy.clone() }
+    CompiledRoute {
+        target,
+        policy: route.policy.clone(),
+    }
 }
 
 /// The SHA-256 of the config as JSON, in hex, shortened to 16 digits.
@@ -332,8 +373,17 @@ fn fingerprint(config: &Config) -> String {
             Ok(())
         }
     }
-    let mut hasher = Hasher(::aws_lc_rs::digest::Context::new(&::aws_lc_rs::digest::SHA256));
+    let mut hasher = Hasher(::aws_lc_rs::digest::Context::new(
+        &::aws_lc_rs::digest::SHA256,
+    ));
     // Plain data into a hash: neither side can fail.
     let _ = serde_json::to_writer(std::io::BufWriter::new(&mut hasher), config);
-    hasher.0.finish().as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hasher
+        .0
+        .finish()
+        .as_ref()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

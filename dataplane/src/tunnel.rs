@@ -54,7 +54,10 @@ impl Client {
             let key = HeaderValue::from_static("aGFsZSB3ZWJzb2NrZXQhIQ==");
             parts.headers.insert(header::SEC_WEBSOCKET_KEY, key);
         }
-        Self { on: parts.extensions.remove::<OnUpgrade>(), extended }
+        Self {
+            on: parts.extensions.remove::<OnUpgrade>(),
+            extended,
+        }
     }
 }
 
@@ -87,8 +90,16 @@ pub(crate) async fn open(
                 return Ok(Answer::Own(switch(exchange, policy, response, client)));
             }
             Ok(response) => {
-                note(exchange, peer, Outcome::Answered(response.status().as_u16()));
-                return Ok(Answer::Peer { response, lease: None, deadline });
+                note(
+                    exchange,
+                    peer,
+                    Outcome::Answered(response.status().as_u16()),
+                );
+                return Ok(Answer::Peer {
+                    response,
+                    lease: None,
+                    deadline,
+                });
             }
             Err(mut error) => {
                 note(exchange, peer, outcome_of(error.reason));
@@ -123,18 +134,27 @@ fn switch(
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     if client.extended {
         *answer.status_mut() = StatusCode::OK;
-        for name in [header::UPGRADE, header::CONNECTION, header::SEC_WEBSOCKET_ACCEPT] {
+        for name in [
+            header::UPGRADE,
+            header::CONNECTION,
+            header::SEC_WEBSOCKET_ACCEPT,
+        ] {
             headers.remove(name);
         }
     }
     *answer.headers_mut() = headers;
     if let Some(on) = client.on {
-        let held = Tunnel { worker: Rc::clone(&exchange.conn.worker), _peer: exchange.in_flight.take() };
+        let held = Tunnel {
+            worker: Rc::clone(&exchange.conn.worker),
+            _peer: exchange.in_flight.take(),
+        };
         held.worker.tunnels.set(held.worker.tunnels.get() + 1);
         let idle = policy.timeouts.idle;
         tokio::task::spawn_local(async move {
             let held = held;
-            let (Ok(client), Ok(upstream)) = (on.await, upstream.await) else { return };
+            let (Ok(client), Ok(upstream)) = (on.await, upstream.await) else {
+                return;
+            };
             relay(client, upstream, idle).await;
             drop(held);
         });
@@ -158,8 +178,16 @@ impl Drop for Tunnel {
 async fn relay(client: Upgraded, upstream: Upgraded, idle: Option<Duration>) {
     let start = Instant::now();
     let moved = Arc::new(AtomicU64::new(0));
-    let mut client = Stamped { io: TokioIo::new(client), start, moved: Arc::clone(&moved) };
-    let mut upstream = Stamped { io: TokioIo::new(upstream), start, moved: Arc::clone(&moved) };
+    let mut client = Stamped {
+        io: TokioIo::new(client),
+        start,
+        moved: Arc::clone(&moved),
+    };
+    let mut upstream = Stamped {
+        io: TokioIo::new(upstream),
+        start,
+        moved: Arc::clone(&moved),
+    };
     let copy = tokio::io::copy_bidirectional(&mut client, &mut upstream);
     let Some(idle) = idle else {
         // How a tunnel ends is between its ends.

@@ -148,8 +148,12 @@ impl Worker {
 
     /// What is still in flight: requests and tunnels.
     fn in_flight(&self) -> usize {
-        let requests: usize =
-            self.connections.borrow().iter().map(|(_, guard)| guard.active() as usize).sum();
+        let requests: usize = self
+            .connections
+            .borrow()
+            .iter()
+            .map(|(_, guard)| guard.active() as usize)
+            .sum();
         requests + self.tunnels.get()
     }
 
@@ -173,7 +177,10 @@ pub(crate) fn run(shared: Arc<Shared>, index: u64, bound: Vec<Bound>) -> io::Res
         tokio::task::spawn_local(follow_table(Rc::clone(&worker), shared.changes.subscribe()));
         let mut accepting = Vec::new();
         for bound in bound {
-            accepting.push(tokio::task::spawn_local(listen::accept(Rc::clone(&worker), bound)));
+            accepting.push(tokio::task::spawn_local(listen::accept(
+                Rc::clone(&worker),
+                bound,
+            )));
         }
         let cut = drain(&worker, &mut stages, &accepting).await;
         worker.flush_log();
@@ -210,7 +217,12 @@ async fn drain(
 
 fn tick_connections(worker: &Worker) -> usize {
     worker.finish_all();
-    worker.connections.borrow().iter().filter(|(_, guard)| guard.active() > 0).count()
+    worker
+        .connections
+        .borrow()
+        .iter()
+        .filter(|(_, guard)| guard.active() > 0)
+        .count()
 }
 
 async fn house_keeping(worker: Rc<Worker>) {

@@ -38,7 +38,12 @@ impl CoarseClock {
     }
 
     pub(crate) fn set(&self, elapsed: Duration) {
-        self.0.store(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1), Relaxed);
+        self.0.store(
+            u64::try_from(elapsed.as_millis())
+                .unwrap_or(u64::MAX)
+                .max(1),
+            Relaxed,
+        );
     }
 
     fn now(&self) -> u64 {
@@ -196,7 +201,12 @@ pub(crate) struct Guarded<S> {
 impl<S> Guarded<S> {
     /// `ahead` was read from `stream` already.
     pub(crate) fn new(stream: S, guard: Arc<Guard>, ahead: Vec<u8>) -> Self {
-        Self { stream, guard, ahead, given: 0 }
+        Self {
+            stream,
+            guard,
+            ahead,
+            given: 0,
+        }
     }
 }
 

@@ -44,8 +44,9 @@ impl ClientTls {
                 .with_custom_certificate_verifier(Arc::new(Unauthenticated(provider))),
         };
         let mut config = match &tls.client_certificate {
-            Some(certificate) => builder
-                .with_client_cert_resolver(Arc::new(Present(Arc::clone(certificate.certified_key())))),
+            Some(certificate) => builder.with_client_cert_resolver(Arc::new(Present(Arc::clone(
+                certificate.certified_key(),
+            )))),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![match protocol {
@@ -56,12 +57,17 @@ impl ClientTls {
             .server_name
             .as_ref()
             .and_then(|name| ServerName::try_from(name.as_str().to_owned()).ok());
-        Self { config: Arc::new(config), name }
+        Self {
+            config: Arc::new(config),
+            name,
+        }
     }
 
     /// The name that a peer's certificate must have.
     pub(crate) fn server_name(&self, address: SocketAddr) -> ServerName<'static> {
-        self.name.clone().unwrap_or_else(|| ServerName::from(address.ip()))
+        self.name
+            .clone()
+            .unwrap_or_else(|| ServerName::from(address.ip()))
     }
 }
 

@@ -33,15 +33,20 @@ impl CertificateStore {
         let mut store = Self {
             exact: HashMap::new(),
             wildcard: HashMap::new(),
-            fallback: config.default_certificate.clone().or_else(|| self_made().clone()),
+            fallback: config
+                .default_certificate
+                .clone()
+                .or_else(|| self_made().clone()),
         };
         for entry in &config.certificates {
             let certificate = entry.certificate.clone();
             match &entry.host {
-                HostPattern::Exact(name) => store.exact.insert(name.as_str().to_owned(), certificate),
-                HostPattern::Wildcard(suffix) => {
-                    store.wildcard.insert(suffix.as_str().to_owned(), certificate)
+                HostPattern::Exact(name) => {
+                    store.exact.insert(name.as_str().to_owned(), certificate)
                 }
+                HostPattern::Wildcard(suffix) => store
+                    .wildcard
+                    .insert(suffix.as_str().to_owned(), certificate),
                 HostPattern::Any => store.fallback.replace(certificate),
             };
         }
@@ -52,7 +57,10 @@ impl CertificateStore {
     pub(crate) fn find(&self, host: &str) -> Option<&Certificate> {
         self.exact
             .get(host)
-            .or_else(|| host.split_once('.').and_then(|(_, suffix)| self.wildcard.get(suffix)))
+            .or_else(|| {
+                host.split_once('.')
+                    .and_then(|(_, suffix)| self.wildcard.get(suffix))
+            })
             .or(self.fallback.as_ref())
     }
 }
@@ -95,7 +103,10 @@ impl ResolvesServerCert for Resolver {
         } else {
             name
         };
-        table.certificates.find(name).map(|certificate| Arc::clone(certificate.certified_key()))
+        table
+            .certificates
+            .find(name)
+            .map(|certificate| Arc::clone(certificate.certified_key()))
     }
 }
 
