@@ -28,14 +28,18 @@ pub use health_check::{
 pub use policy::{
     LoadBalancer, LoadBalancerType, TargetKind, TargetRef, UpstreamPolicy, UpstreamPolicySpec,
 };
-pub use requests::{NonIdempotent, Retry, RetryBudget, RetryOn, SamePeer, Timeouts};
+pub use requests::{Failure, NonIdempotent, Retry, RetryBudget, SamePeer, Timeouts};
 pub use status::{
     AncestorRef, AncestorStatus, MAX_UNHEALTHY_PEERS, TargetStatus, UnhealthyPeer,
     UpstreamPolicyStatus,
 };
 pub use tls::{CaCertificateRef, CaKind, SecretRef, Tls};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use std::collections::BTreeMap;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 /// The API group of everything that Hale defines.
@@ -45,6 +49,148 @@ pub const GROUP: &str = "hale-ingress.io";
 pub const CONTROLLER_NAME: &str = "hale-ingress.io/controller";
 
 /// The definition of `UpstreamPolicy`, as it is installed.
+///
+/// Optional fields are not nullable here, other than in [`UpstreamPolicy::crd`]: the API server drops
+/// a `null` that is not allowed, and keeps one that is, which CEL's `has()` would take for a value.
 pub fn crd() -> CustomResourceDefinition {
-    UpstreamPolicy::crd()
+    let mut crd = UpstreamPolicy::crd();
+    for version in &mut crd.spec.versions {
+        if let Some(schema) = version
+            .schema
+            .as_mut()
+            .and_then(|schema| schema.open_api_v3_schema.as_mut())
+        {
+            for_people(schema);
+        }
+    }
+    crd
+}
+
+/// Also joins the lines of each paragraph: `kubectl explain` breaks them itself.
+fn for_people(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    if let Some(description) = &mut schema.description {
+        let paragraphs: Vec<String> = description
+            .split("\n\n")
+            .map(|paragraph| paragraph.replace('\n', " "))
+            .collect();
+        *description = paragraphs.join("\n\n");
+    }
+    for property in schema.properties.iter_mut().flat_map(BTreeMap::values_mut) {
+        for_people(property);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        for_people(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        for_people(values);
+    }
+}
+
+/// [`crd`] as YAML.
+///
+/// # Errors
+/// None that can be met: the definition is fixed.
+pub fn crd_yaml() -> Result<String, serde_saphyr::SerializeError> {
+    serde_saphyr::to_string(&crd())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn walk(path: &str, schema: &JSONSchemaProps, visit: &mut impl FnMut(&str, &JSONSchemaProps)) {
+        visit(path, schema);
+        for (name, property) in schema.properties.iter().flatten() {
+            walk(&format!("{path}.{name}"), property, visit);
+        }
+        if let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items {
+            walk(&format!("{path}[]"), items, visit);
+        }
+        if let Some(JSONSchemaPropsOrBool::Schema(values)) = &schema.additional_properties {
+            walk(&format!("{path}{{}}"), values, visit);
+        }
+    }
+
+    fn schema() -> JSONSchemaProps {
+        let version = crd().spec.versions.remove(0);
+        version.schema.unwrap().open_api_v3_schema.unwrap()
+    }
+
+    #[test]
+    fn everything_is_bounded_and_nothing_is_nullable() {
+        let mut unbounded = Vec::new();
+        walk("", &schema(), &mut |path, schema| {
+            let bounded = match schema.type_.as_deref() {
+                Some("string") => {
+                    schema.max_length.is_some() || schema.enum_.is_some() || schema.format.is_some()
+                }
+                Some("array") => schema.max_items.is_some(),
+                Some("integer") if path.starts_with(".spec") => {
+                    schema.minimum.is_some() && schema.maximum.is_some()
+                }
+                Some("object") if schema.additional_properties.is_some() => {
+                    schema.max_properties.is_some()
+                }
+                _ => true,
+            };
+            // The API's own type, written by us alone.
+            if !bounded && !path.contains(".conditions[]") {
+                unbounded.push(path.to_owned());
+            }
+            assert_eq!(schema.nullable, None, "{path}");
+        });
+        assert_eq!(unbounded, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_field_of_spec_is_explained() {
+        walk("", &schema(), &mut |path, schema| {
+            let item = path.ends_with("[]") || path.is_empty();
+            let explained = schema
+                .description
+                .as_ref()
+                .is_some_and(|text| text.len() > 10);
+            assert!(item || !path.starts_with(".spec") || explained, "{path}");
+        });
+    }
+
+    /// YAML 1.1, which kubectl reads, takes these for booleans.
+    #[test]
+    fn no_field_is_a_boolean_in_yaml() {
+        walk("", &schema(), &mut |path, _| {
+            let name = path.rsplit('.').next().unwrap().to_ascii_lowercase();
+            assert!(
+                !["on", "off", "y", "n", "yes", "no"].contains(&name.as_str()),
+                "{path}"
+            );
+        });
+    }
+
+    #[test]
+    fn the_smallest_policy_has_the_defaults() {
+        let policy: UpstreamPolicy = serde_json::from_value(serde_json::json!({
+            "apiVersion": "hale-ingress.io/v1alpha1",
+            "kind": "UpstreamPolicy",
+            "metadata": {"name": "checkout"},
+            "spec": {
+                "targetRefs": [{"group": "", "kind": "Service", "name": "checkout"}],
+                "healthCheck": {"active": {"http": {}}},
+                "retry": {},
+                "timeouts": {},
+            },
+        }))
+        .unwrap();
+        let active = policy.spec.health_check.unwrap().active.unwrap();
+        assert_eq!(active.interval, Duration::new("5s"));
+        assert_eq!(active.timeout, None);
+        assert_eq!(
+            (active.unhealthy_threshold, active.healthy_threshold),
+            (3, 2)
+        );
+        assert_eq!(active.http.unwrap().expected_statuses, ["200-399"]);
+        assert_eq!(policy.spec.retry.unwrap().codes, [502, 503, 504]);
+        assert_eq!(policy.spec.timeouts.unwrap().connect, Duration::new("1s"));
+    }
 }
