@@ -111,7 +111,10 @@ impl Run {
     /// Removes the folder; of a run that failed the logs stay until the next run.
     pub fn end(self, keep_logs: bool) {
         remove_cgroups(&self.id);
-        if !keep_logs {
+        let logs = self.folder.join("logs");
+        let nothing_logged =
+            fs::read_dir(&logs).map_or(true, |mut entries| entries.next().is_none());
+        if !keep_logs || nothing_logged {
             let _ = fs::remove_dir_all(&self.folder);
             return;
         }
@@ -124,7 +127,7 @@ impl Run {
                 let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
             }
         }
-        eprintln!("e2e: logs are in {}", self.folder.join("logs").display());
+        eprintln!("e2e: logs are in {}", logs.display());
     }
 }
 

@@ -33,25 +33,23 @@ impl Cluster {
             node::containerd_answers().await?;
             node::import_images(folder).await
         };
-        let (client, ()) = tokio::try_join!(client_when_ready(folder), containerd)
-            .map_err(|error| node.explain(error))?;
+        let both = async { tokio::try_join!(client_when_ready(folder), containerd) };
+        let (client, ()) = node.unless_one_ends(both).await?;
         phase("API server answers, images are imported", began);
         node.start_the_rest()?;
-        let cluster = Self {
+        let limit = Duration::from_secs(60);
+        node.unless_one_ends(until("the node to be ready", limit, || {
+            node_is_ready(&client)
+        }))
+        .await?;
+        phase("node is ready", began);
+        let programs = Some(folder.join("bin"));
+        Ok(Self {
             client,
             kubeconfig: config::kubeconfig(folder),
-            programs: Some(folder.join("bin")),
+            programs,
             node: Some(Mutex::new(node)),
-        };
-        let ready = until("the node to be ready", Duration::from_secs(60), || {
-            cluster.node_is_ready()
         })
-        .await;
-        if let (Err(error), Some(node)) = (ready, &cluster.node) {
-            return Err(node.lock().await.explain(error));
-        }
-        phase("node is ready", began);
-        Ok(cluster)
     }
 
     /// Uses a cluster that runs; its nodes must know the images, and its
@@ -128,30 +126,31 @@ impl Cluster {
             .lock()
             .await)
     }
+}
 
-    async fn node_is_ready(&self) -> anyhow::Result<()> {
-        use k8s_openapi::api::core::v1::{Node, ServiceAccount};
-        let node = kube::Api::<Node>::all(self.client())
-            .get(config::NODE)
-            .await?;
-        let conditions = node
-            .status
-            .and_then(|status| status.conditions)
-            .unwrap_or_default();
-        let ready = conditions
-            .iter()
-            .find(|condition| condition.type_ == "Ready");
-        let ready = ready.context("the node has no Ready condition")?;
-        anyhow::ensure!(
-            ready.status == "True",
-            "{}",
-            ready.message.clone().unwrap_or_default()
-        );
-        kube::Api::<ServiceAccount>::default_namespaced(self.client())
-            .get("default")
-            .await?;
-        Ok(())
-    }
+async fn node_is_ready(client: &kube::Client) -> anyhow::Result<()> {
+    use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+    let node = kube::Api::<Node>::all(client.clone())
+        .get(config::NODE)
+        .await?;
+    let conditions = node
+        .status
+        .and_then(|status| status.conditions)
+        .unwrap_or_default();
+    let ready = conditions
+        .iter()
+        .find(|condition| condition.type_ == "Ready");
+    let ready = ready.context("the node has no Ready condition")?;
+    anyhow::ensure!(
+        ready.status == "True",
+        "{}",
+        ready.message.clone().unwrap_or_default()
+    );
+    // Without it no pod is admitted.
+    kube::Api::<ServiceAccount>::default_namespaced(client.clone())
+        .get("default")
+        .await?;
+    Ok(())
 }
 
 /// Prints how long the cluster took to get somewhere.

@@ -61,7 +61,7 @@ impl Node {
             format!("--cert-dir={}", file("certificates")),
             format!("--service-cluster-ip-range={}", config::SERVICE_RANGE),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            format!("--service-account-key-file={}", file("service-account.key")),
+            format!("--service-account-key-file={}", file("service-account.pub")),
             format!(
                 "--service-account-signing-key-file={}",
                 file("service-account.key")
@@ -129,15 +129,21 @@ impl Node {
         process.kill().await
     }
 
-    /// Adds to an error which program has ended, if one has: that is the reason, then.
-    pub(super) fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
-        let ended = self
-            .processes
-            .values_mut()
-            .find_map(|process| process.running().err());
-        match ended {
-            Some(ended) => error.context(ended),
-            None => error,
+    /// Waits for something that cannot come any more once one of the programs has ended.
+    pub(super) async fn unless_one_ends<T>(
+        &mut self,
+        wanted: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let mut wanted = std::pin::pin!(wanted);
+        let mut look = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            tokio::select! {
+                outcome = wanted.as_mut() => return outcome,
+                _ = look.tick() => {}
+            }
+            for process in self.processes.values_mut() {
+                process.running()?;
+            }
         }
     }
 
