@@ -13,11 +13,12 @@ mod request_id;
 mod upgrade;
 
 pub use authority::{Authority, authority};
-pub use client::{ClientInfo, client_address, is_https};
+pub use client::{ClientInfo, client_address, contains, is_https};
+pub(crate) use headers::names;
 pub use headers::{Forwarding, request_headers, response_headers, trailers};
 pub use path::{PathError, canonical_path, target};
 pub use request_id::request_id;
-pub use upgrade::{framing, is_extended_websocket, is_websocket_upgrade};
+pub use upgrade::{framing, is_extended_websocket, is_websocket_accept, is_websocket_upgrade};
 
 /// Why a request is not proxied, before any route was looked for. Reflects nothing of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,9 +1,11 @@
 //! Who the client is: the connection's peer, or whom a trusted proxy says that it speaks for.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+
+use super::headers::names::{X_FORWARDED_FOR, X_FORWARDED_PROTO};
 
 /// What is known of a client from its connection. Made once for each connection, so that the headers
 /// that tell of it are built once, too.
@@ -13,7 +15,7 @@ pub struct ClientInfo {
     pub ip: IpAddr,
     /// The same, for `X-Forwarded-For` and `X-Real-IP`.
     pub ip_value: HeaderValue,
-    /// The `Forwarded` element for this connection.
+    /// The `Forwarded` element for this connection (RFC 7239).
     pub forwarded: HeaderValue,
     /// Whether its `X-Forwarded-*` are believed.
     pub trusted: bool,
@@ -24,26 +26,158 @@ pub struct ClientInfo {
 impl ClientInfo {
     /// Of a connection from `ip`.
     pub fn new(ip: IpAddr, https: bool, trusted_proxies: &[IpNet]) -> Self {
-        let _ = trusted_proxies;
+        let ip = ip.to_canonical();
+        let node = match ip {
+            IpAddr::V4(ip) => format!("for={ip};proto={}", scheme(https)),
+            IpAddr::V6(ip) => format!("for=\"[{ip}]\";proto={}", scheme(https)),
+        };
         Self {
             ip,
-            ip_value: HeaderValue::from_static(""),
-            forwarded: HeaderValue::from_static(""),
-            trusted: false,
+            ip_value: value(&ip.to_string()),
+            forwarded: value(&node),
+            trusted: contains(trusted_proxies, ip),
             https,
         }
     }
 }
 
+pub(super) const fn scheme(https: bool) -> &'static str {
+    if https { "https" } else { "http" }
+}
+
+/// A header value of text that is known to be fit for one.
+pub(super) fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+/// Whether one of the networks holds the address. IPv4-mapped IPv6 is IPv4.
+pub fn contains(networks: &[IpNet], ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    networks.iter().any(|network| network.contains(&ip))
+}
+
 /// The address of the client: behind trusted proxies the right-most `X-Forwarded-For` address that is not
-/// a trusted proxy's, else the connection's.
+/// a trusted proxy's, else the connection's. Reading stops at what is not an address: nothing to the left
+/// of it was written by somebody we trust.
 pub fn client_address(headers: &HeaderMap, client: &ClientInfo, trusted: &[IpNet]) -> IpAddr {
-    let _ = (headers, trusted);
-    client.ip
+    let mut address = client.ip;
+    if !client.trusted {
+        return address;
+    }
+    let lines = headers.get_all(X_FORWARDED_FOR);
+    for line in lines.iter().rev() {
+        for hop in line.as_bytes().rsplit(|byte| *byte == b',') {
+            let Some(ip) = parse_hop(hop) else {
+                return address;
+            };
+            address = ip;
+            if !contains(trusted, ip) {
+                return address;
+            }
+        }
+    }
+    address
+}
+
+/// An address as proxies write it: bare, with a port, or in brackets.
+fn parse_hop(hop: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
+    bare.parse::<IpAddr>()
+        .or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()))
+        .map(|ip| ip.to_canonical())
+        .ok()
 }
 
 /// Whether the client speaks https: over this connection, or as a trusted proxy says.
 pub fn is_https(headers: &HeaderMap, client: &ClientInfo) -> bool {
-    let _ = headers;
-    client.https
+    match trusted_one(headers, client, &X_FORWARDED_PROTO) {
+        Some(proto) => proto.as_bytes().eq_ignore_ascii_case(b"https"),
+        None => client.https,
+    }
+}
+
+/// A header that a trusted proxy set, if it set exactly one.
+pub(super) fn trusted_one<'a>(
+    headers: &'a HeaderMap,
+    client: &ClientInfo,
+    name: &HeaderName,
+) -> Option<&'a HeaderValue> {
+    if !client.trusted {
+        return None;
+    }
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    values.next().is_none().then_some(first)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn address(ip: &str, lines: &[&'static str]) -> String {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        let client = ClientInfo::new(ip.parse().unwrap(), false, &trusted);
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(X_FORWARDED_FOR, HeaderValue::from_static(line));
+        }
+        client_address(&headers, &client, &trusted).to_string()
+    }
+
+    #[test]
+    fn the_right_most_untrusted_address_is_the_client() {
+        for (ip, lines, wanted) in [
+            ("192.0.2.1", vec!["198.51.100.7"], "192.0.2.1"),
+            ("10.0.0.1", vec![], "10.0.0.1"),
+            ("10.0.0.1", vec!["198.51.100.7"], "198.51.100.7"),
+            ("::ffff:10.0.0.1", vec!["198.51.100.7"], "198.51.100.7"),
+            (
+                "10.0.0.1",
+                vec!["1.1.1.1, 198.51.100.7, 10.2.2.2"],
+                "198.51.100.7",
+            ),
+            (
+                "10.0.0.1",
+                vec!["1.1.1.1", "198.51.100.7", "10.2.2.2"],
+                "198.51.100.7",
+            ),
+            ("10.0.0.1", vec!["198.51.100.7:1234"], "198.51.100.7"),
+            ("10.0.0.1", vec!["[2001:db8::1]:1234"], "2001:db8::1"),
+            ("10.0.0.1", vec!["[2001:db8::1]"], "2001:db8::1"),
+            ("fd00::1", vec!["2001:db8::1 "], "2001:db8::1"),
+            ("10.0.0.1", vec!["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            ("10.0.0.1", vec!["1.1.1.1, nonsense, 10.0.0.2"], "10.0.0.2"),
+            ("10.0.0.1", vec!["unknown"], "10.0.0.1"),
+            ("10.0.0.1", vec!["1.1.1.1,"], "10.0.0.1"),
+        ] {
+            assert_eq!(address(ip, &lines), wanted, "{ip} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_speaks_of_https() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let proxy = ClientInfo::new("10.0.0.1".parse().unwrap(), false, &trusted);
+        let stranger = ClientInfo::new("192.0.2.1".parse().unwrap(), false, &trusted);
+        let mut headers = HeaderMap::new();
+        assert!(!is_https(&headers, &proxy));
+        headers.append(X_FORWARDED_PROTO, HeaderValue::from_static("HTTPS"));
+        assert!(is_https(&headers, &proxy));
+        assert!(!is_https(&headers, &stranger));
+        headers.append(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        assert!(!is_https(&headers, &proxy), "two are none");
+    }
+
+    #[test]
+    fn the_forwarded_element_quotes_ipv6() {
+        let of = |ip: &str| ClientInfo::new(ip.parse().unwrap(), true, &[]).forwarded;
+        assert_eq!(of("192.0.2.1"), "for=192.0.2.1;proto=https");
+        assert_eq!(of("2001:db8::1"), "for=\"[2001:db8::1]\";proto=https");
+        assert_eq!(of("::ffff:192.0.2.1"), "for=192.0.2.1;proto=https");
+    }
 }

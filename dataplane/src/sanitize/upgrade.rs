@@ -1,23 +1,210 @@
-//! What makes a request something else than one message: its framing and its wish to switch protocols.
+//! What makes a request something else than one message: its framing, and its wish to switch protocols.
 
-use http::request::Parts;
+use http::{
+    HeaderMap, HeaderName, Method, Version,
+    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE},
+    request::Parts,
+};
 
 use super::Bad;
 
 /// Refuses a body whose end is not certain.
+///
+/// hyper has settled most of it: of `Content-Length` beside `Transfer-Encoding` it drops the former and
+/// closes the connection after the answer (RFC 9112 §6.3 allows that, and the length never gets past us),
+/// and differing lengths do not reach us. Left to refuse are codings besides `chunked`, which we would have
+/// to undo, and a length list that HTTP/2 lets through.
 pub fn framing(parts: &Parts) -> Result<(), Bad> {
-    let _ = parts;
+    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next()
+        && (!coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some())
+    {
+        return Err(Bad::TransferEncoding);
+    }
+    for length in parts.headers.get_all(CONTENT_LENGTH) {
+        let digits = length.as_bytes();
+        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            return Err(Bad::ContentLength);
+        }
+    }
     Ok(())
 }
 
-/// Whether this is a websocket handshake of HTTP/1.1 (RFC 6455 §4.1). Every other `Upgrade` is ignored.
+/// The items of a header that is a comma-separated list of tokens, over all its lines.
+pub(super) fn tokens<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+}
+
+fn is_only(headers: &HeaderMap, name: &HeaderName, token: &[u8]) -> bool {
+    let mut tokens = tokens(headers, name);
+    tokens
+        .next()
+        .is_some_and(|first| first.eq_ignore_ascii_case(token))
+        && tokens.next().is_none()
+}
+
+/// Whether this is a websocket handshake of HTTP/1.1 (RFC 6455 §4.1). Every other `Upgrade` is ignored, as
+/// RFC 9110 §7.8 allows, and the request goes on as a plain one.
 pub fn is_websocket_upgrade(parts: &Parts) -> bool {
-    let _ = parts;
-    false
+    parts.version == Version::HTTP_11
+        && parts.method == Method::GET
+        && parts.headers.contains_key(UPGRADE)
+        && is_only(&parts.headers, &UPGRADE, b"websocket")
+        && tokens(&parts.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
+        && !parts.headers.contains_key(TRANSFER_ENCODING)
+        && parts
+            .headers
+            .get(CONTENT_LENGTH)
+            .is_none_or(|length| length == "0")
 }
 
 /// Whether this is a websocket handshake of HTTP/2 (RFC 8441).
 pub fn is_extended_websocket(parts: &Parts) -> bool {
-    let _ = parts;
-    false
+    parts.method == Method::CONNECT
+        && parts
+            .extensions
+            .get::<hyper::ext::Protocol>()
+            .is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
+}
+
+/// Whether a 101 of a peer is one to a websocket handshake.
+pub fn is_websocket_accept(headers: &HeaderMap) -> bool {
+    is_only(headers, &UPGRADE, b"websocket")
+        && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn parts(lines: &[(&str, &str)]) -> Parts {
+        let mut request = Request::get("/").version(Version::HTTP_11);
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn only_websocket_upgrades() {
+        for (lines, wanted) in [
+            (
+                vec![("connection", "Upgrade"), ("upgrade", "websocket")],
+                true,
+            ),
+            (
+                vec![
+                    ("connection", "keep-alive, upgrade"),
+                    ("upgrade", "WebSocket"),
+                ],
+                true,
+            ),
+            (vec![("connection", "upgrade"), ("upgrade", "h2c")], false),
+            (
+                vec![("connection", "upgrade"), ("upgrade", "websocket, h2c")],
+                false,
+            ),
+            (
+                vec![
+                    ("connection", "upgrade"),
+                    ("upgrade", "websocket"),
+                    ("upgrade", "h2c"),
+                ],
+                false,
+            ),
+            (vec![("upgrade", "websocket")], false),
+            (vec![("connection", "upgrade")], false),
+            (
+                vec![
+                    ("connection", "upgrade"),
+                    ("upgrade", "websocket"),
+                    ("content-length", "5"),
+                ],
+                false,
+            ),
+            (
+                vec![
+                    ("connection", "upgrade"),
+                    ("upgrade", "websocket"),
+                    ("content-length", "0"),
+                ],
+                true,
+            ),
+            (
+                vec![
+                    ("connection", "upgrade"),
+                    ("upgrade", "websocket"),
+                    ("transfer-encoding", "chunked"),
+                ],
+                false,
+            ),
+        ] {
+            assert_eq!(is_websocket_upgrade(&parts(&lines)), wanted, "{lines:?}");
+        }
+        let mut post = parts(&[("connection", "upgrade"), ("upgrade", "websocket")]);
+        post.method = Method::POST;
+        assert!(!is_websocket_upgrade(&post));
+        post.method = Method::GET;
+        post.version = Version::HTTP_2;
+        assert!(!is_websocket_upgrade(&post));
+    }
+
+    #[test]
+    fn extended_connect_is_websocket_only() {
+        let mut connect = parts(&[]);
+        connect.method = Method::CONNECT;
+        assert!(!is_extended_websocket(&connect));
+        connect
+            .extensions
+            .insert(hyper::ext::Protocol::from_static("websocket"));
+        assert!(is_extended_websocket(&connect));
+        connect
+            .extensions
+            .insert(hyper::ext::Protocol::from_static("connect-udp"));
+        assert!(!is_extended_websocket(&connect));
+    }
+
+    #[test]
+    fn bodies_of_uncertain_end_are_refused() {
+        for (lines, wanted) in [
+            (vec![], Ok(())),
+            (vec![("transfer-encoding", "chunked")], Ok(())),
+            (vec![("transfer-encoding", "Chunked")], Ok(())),
+            (
+                vec![("transfer-encoding", "gzip, chunked")],
+                Err(Bad::TransferEncoding),
+            ),
+            (
+                vec![("transfer-encoding", "chunked, chunked")],
+                Err(Bad::TransferEncoding),
+            ),
+            (
+                vec![("transfer-encoding", "identity")],
+                Err(Bad::TransferEncoding),
+            ),
+            (
+                vec![
+                    ("transfer-encoding", "chunked"),
+                    ("transfer-encoding", "chunked"),
+                ],
+                Err(Bad::TransferEncoding),
+            ),
+            (vec![("content-length", "12")], Ok(())),
+            (vec![("content-length", "12, 12")], Err(Bad::ContentLength)),
+            (vec![("content-length", "+12")], Err(Bad::ContentLength)),
+            (vec![("content-length", "")], Err(Bad::ContentLength)),
+        ] {
+            assert_eq!(framing(&parts(&lines)), wanted, "{lines:?}");
+        }
+    }
 }
