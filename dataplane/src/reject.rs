@@ -1,11 +1,13 @@
 //! Every answer that the proxy gives by itself: status, reason, and a body that says why.
 //!
-//! The reason is the one source of status, title and metric label. A body reflects nothing of the request.
+//! The [`Reason`] is the one source of status, title and metric label. The body follows what the client can
+//! read, and reflects nothing of the request: what it says comes from the config and from our own state.
+//! Counts of peers by reason are for everybody; names and addresses only for clients that may be explained to.
 
 use std::{borrow::Cow, net::SocketAddr};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -13,22 +15,38 @@ use serde::Serialize;
 use crate::{
     config::{ByReason, Problem, UpstreamId},
     reason::Reason,
-    sanitize::{Bad, PathError},
+    sanitize::{Bad, PathError, names::X_HALE_REASON},
 };
+
+mod form;
+mod page;
+mod words;
+
+pub use form::Form;
+pub use words::{grpc_status, status, title};
 
 /// An answer of the proxy's own.
 #[derive(Clone, Debug)]
 pub struct Reject {
     reason: Reason,
     status: StatusCode,
-    /// For everybody if borrowed; if owned it names objects and is for explained answers.
-    message: Cow<'static, str>,
-    upstream: Option<Box<About>>,
+    message: Message,
+    about: Option<Box<About>>,
+}
+
+/// A sentence, and who may read it.
+#[derive(Clone, Debug)]
+enum Message {
+    None,
+    /// Says nothing of the cluster.
+    Everybody(&'static str),
+    /// Names objects of the cluster.
+    Explained(String),
 }
 
 #[derive(Clone, Debug)]
 struct About {
-    id: UpstreamId,
+    upstream: UpstreamId,
     peers: Option<Peers>,
 }
 
@@ -40,7 +58,7 @@ pub struct Peers {
     pub total: usize,
     /// Why they are not served.
     pub by_reason: ByReason,
-    /// One by one; shown to explained clients alone, so it may be left empty for others.
+    /// One by one; told to explained clients alone, so it may be left empty for others.
     #[serde(skip)]
     pub detail: Vec<PeerDetail>,
 }
@@ -63,35 +81,15 @@ pub struct PeerDetail {
     pub since: Timestamp,
 }
 
-/// What a client wants to read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
-    /// `application/problem+json` (RFC 9457).
-    #[default]
-    Json,
-    /// A page for people.
-    Html,
-    /// HTTP 200 with `grpc-status`, without a body.
-    Grpc,
-}
-
 /// To whom a [`Reject`] is told.
 #[derive(Clone, Copy, Debug)]
 pub struct Audience<'a> {
     /// How.
     pub form: Form,
-    /// Whether names and addresses of peers may be told.
+    /// Whether names and addresses of objects and peers may be told.
     pub explain: bool,
     /// The request's id.
     pub request_id: Option<&'a HeaderValue>,
-}
-
-impl Form {
-    /// By `Content-Type` and `Accept` of the request.
-    pub fn of(headers: &HeaderMap) -> Self {
-        let _ = headers;
-        Self::Json
-    }
 }
 
 impl Reject {
@@ -99,24 +97,32 @@ impl Reject {
     pub fn new(reason: Reason) -> Self {
         Self {
             reason,
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            message: Cow::Borrowed(""),
-            upstream: None,
+            status: words::status(reason),
+            message: Message::None,
+            about: None,
         }
     }
 
     /// Adds a sentence for everybody.
     #[must_use]
     pub fn saying(mut self, message: &'static str) -> Self {
-        self.message = Cow::Borrowed(message);
+        self.message = Message::Everybody(message);
+        self
+    }
+
+    /// Adds a sentence for clients that may be explained to.
+    #[must_use]
+    pub fn explaining(mut self, message: String) -> Self {
+        self.message = Message::Explained(message);
         self
     }
 
     /// Adds the upstream.
     #[must_use]
-    pub fn of_upstream(mut self, id: &UpstreamId) -> Self {
-        self.upstream = Some(Box::new(About {
-            id: id.clone(),
+    pub fn of_upstream(mut self, upstream: &UpstreamId) -> Self {
+        let upstream = upstream.clone();
+        self.about = Some(Box::new(About {
+            upstream,
             peers: None,
         }));
         self
@@ -124,9 +130,10 @@ impl Reject {
 
     /// Adds the upstream and its peers.
     #[must_use]
-    pub fn of_peers(mut self, id: &UpstreamId, peers: Peers) -> Self {
-        self.upstream = Some(Box::new(About {
-            id: id.clone(),
+    pub fn of_peers(mut self, upstream: &UpstreamId, peers: Peers) -> Self {
+        let upstream = upstream.clone();
+        self.about = Some(Box::new(About {
+            upstream,
             peers: Some(peers),
         }));
         self
@@ -142,25 +149,132 @@ impl Reject {
         self.status
     }
 
-    /// The answer.
+    /// The answer. Framing is left to hyper; the body of an answer to HEAD is dropped by it.
     pub fn respond(&self, audience: &Audience<'_>) -> Response<Full<Bytes>> {
-        let _ = audience;
-        Response::new(Full::new(Bytes::new()))
+        let body = match audience.form {
+            Form::Json => self.json(audience),
+            Form::Html => page::html(&self.view(audience)).into_bytes(),
+            Form::Grpc => Vec::new(),
+        };
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        let headers = response.headers_mut();
+        headers.reserve(8);
+        headers.insert(header::CONTENT_TYPE, audience.form.content_type());
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::SERVER, HeaderValue::from_static("hale"));
+        headers.insert(
+            X_HALE_REASON,
+            HeaderValue::from_static(self.reason.as_str()),
+        );
+        if audience.form == Form::Grpc {
+            form::grpc_headers(headers, self.reason, &self.sentence());
+            return response;
+        }
+        if audience.form == Form::Html {
+            headers.insert(header::CONTENT_SECURITY_POLICY, page::POLICY);
+        }
+        if let Some(seconds) = words::retry_after(self.reason) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        *response.status_mut() = self.status;
+        response
+    }
+
+    /// The shape of the body, in the order of the manual.
+    fn view<'a>(&'a self, audience: &Audience<'a>) -> View<'a> {
+        let peers = self.about.as_ref().and_then(|about| about.peers.as_ref());
+        View {
+            kind: self.reason,
+            title: words::title(self.reason),
+            status: self.status.as_u16(),
+            reason: self.reason,
+            message: match &self.message {
+                Message::Everybody(message) => Some(message),
+                Message::Explained(message) if audience.explain => Some(message),
+                _ => None,
+            },
+            upstream: self.about.as_ref().map(|about| &about.upstream),
+            peers,
+            detail: peers
+                .filter(|_| audience.explain)
+                .map(|peers| peers.detail.as_slice())
+                .unwrap_or_default(),
+            request_id: audience.request_id.and_then(|id| id.to_str().ok()),
+        }
+    }
+
+    fn json(&self, audience: &Audience<'_>) -> Vec<u8> {
+        let mut body = Vec::with_capacity(512);
+        // Writing to memory does not fail; were it to, the head still tells status and reason.
+        if serde_json::to_writer(&mut body, &self.view(audience)).is_err() {
+            body.clear();
+        }
+        body.push(b'\n');
+        body
+    }
+
+    /// All that fits on a line for everybody.
+    fn sentence(&self) -> Cow<'static, str> {
+        let title = words::title(self.reason);
+        let counts = self
+            .about
+            .as_ref()
+            .and_then(|about| about.peers.as_ref())
+            .map(|peers| words::counts(&peers.by_reason))
+            .filter(|counts| !counts.is_empty());
+        match (&self.message, counts) {
+            (Message::Everybody(message), _) => format!("{title}: {message}").into(),
+            (_, Some(counts)) => format!("{title}: {counts}").into(),
+            _ => title.into(),
+        }
+    }
+}
+
+/// What a body says.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View<'a> {
+    #[serde(rename = "type", serialize_with = "urn")]
+    kind: Reason,
+    title: &'static str,
+    status: u16,
+    reason: Reason,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<&'a UpstreamId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peers: Option<&'a Peers>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    detail: &'a [PeerDetail],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn urn<S: serde::Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("urn:hale:{}", reason.kebab()))
+}
+
+impl From<Reason> for Reject {
+    fn from(reason: Reason) -> Self {
+        Self::new(reason)
     }
 }
 
 impl From<&Problem> for Reject {
     fn from(problem: &Problem) -> Self {
-        Self {
-            message: Cow::Owned(problem.message.clone()),
-            ..Self::new(problem.reason)
-        }
+        Self::new(problem.reason).explaining(problem.message.clone())
     }
 }
 
 impl From<Bad> for Reject {
-    fn from(_: Bad) -> Self {
-        Self::new(Reason::BadRequest)
+    fn from(bad: Bad) -> Self {
+        let mut reject = Self::new(Reason::BadRequest).saying(bad.as_str());
+        if bad == Bad::TransferEncoding {
+            reject.status = StatusCode::NOT_IMPLEMENTED;
+        }
+        reject
     }
 }
 
@@ -169,3 +283,7 @@ impl From<PathError> for Reject {
         Bad::Path(error).into()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

@@ -5,6 +5,8 @@
 //! [`canonical_path`], [`request_id`], [`client_address`], and once its route is known
 //! [`request_headers`]; its response through [`response_headers`].
 
+use std::fmt;
+
 mod authority;
 mod client;
 mod headers;
@@ -20,31 +22,45 @@ pub use path::{PathError, canonical_path, target};
 pub use request_id::request_id;
 pub use upgrade::{framing, is_extended_websocket, is_websocket_accept, is_websocket_upgrade};
 
-/// Why a request is not proxied, before any route was looked for. Reflects nothing of the request.
+/// Why a request is not proxied, before any route was looked for. Says nothing of what was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Bad {
     /// HTTP/1 without `Host`, or HTTP/2 with neither `:authority` nor `host`.
-    #[error("the request names no host")]
     NoHost,
     /// More than one `Host`.
-    #[error("the request has more than one Host header")]
     ManyHosts,
     /// `Host` and `:authority` differ.
-    #[error("Host and :authority differ")]
     HostsDiffer,
     /// Userinfo, path, comma, space or another byte that no host name has.
-    #[error("the host is not a host name or IP address with an optional port")]
     HostSyntax,
     /// An absolute-form target that is not http or https.
-    #[error("the request target's scheme is neither http nor https")]
     Scheme,
-    /// See [`PathError`].
-    #[error("{0}")]
+    /// The path has no canonical form.
     Path(#[from] PathError),
     /// A `Transfer-Encoding` that is not exactly `chunked`.
-    #[error("Transfer-Encoding other than chunked is not supported")]
     TransferEncoding,
     /// `Content-Length` that is not one number.
-    #[error("Content-Length is not one number")]
     ContentLength,
+}
+
+impl Bad {
+    /// In words, for the client.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoHost => "The request names no host",
+            Self::ManyHosts => "The request has more than one Host header",
+            Self::HostsDiffer => "Host and :authority differ",
+            Self::HostSyntax => "The host is not a name or address with an optional port",
+            Self::Scheme => "The scheme of the request target is neither http nor https",
+            Self::Path(error) => error.as_str(),
+            Self::TransferEncoding => "Transfer-Encoding other than chunked is not supported",
+            Self::ContentLength => "Content-Length is not one number",
+        }
+    }
+}
+
+impl fmt::Display for Bad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }

@@ -11,7 +11,7 @@
 //!
 //! Other reserved characters stay as they were sent: `%40` and `@` are two paths (RFC 3986 §2.2).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
 use http::{Uri, uri::PathAndQuery};
@@ -20,26 +20,40 @@ use http::{Uri, uri::PathAndQuery};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// It does not begin with `/`.
-    #[error("the path does not begin with /")]
     NotAbsolute,
     /// `%` without two hexadecimal digits.
-    #[error("the path has a % without two hexadecimal digits")]
     BadEscape,
     /// `%00`.
-    #[error("the path has an encoded NUL")]
     Nul,
     /// `%2F`: some servers take it for a separator, some do not.
-    #[error("the path has an encoded slash")]
     EncodedSlash,
     /// `\` or `%5C`: some servers take it for a separator, some do not.
-    #[error("the path has a backslash")]
     Backslash,
     /// A control character, a space or a byte above 127.
-    #[error("the path has a byte that must be percent-encoded")]
     RawByte,
     /// `..;x`: some servers drop the parameter and climb.
-    #[error("the path has a dot segment with parameters")]
     DotParameters,
+}
+
+impl PathError {
+    /// In words, for the client.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotAbsolute => "The path does not begin with /",
+            Self::BadEscape => "The path has a % without two hexadecimal digits",
+            Self::Nul => "The path has an encoded NUL",
+            Self::EncodedSlash => "The path has an encoded slash",
+            Self::Backslash => "The path has a backslash",
+            Self::RawByte => "The path has a byte that must be percent-encoded",
+            Self::DotParameters => "The path has a dot segment with parameters",
+        }
+    }
+}
+
+impl fmt::Display for PathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// The canonical form of a path, without its query. Borrows if the path has that form already.
