@@ -3,8 +3,11 @@
 //! [`standing`] is the whole policy. What feeds it is learnt by the [`Prober`] on its own thread and
 //! kept in [`Vitals`]; [`reason`] and [`since`] put the same facts into words, and never disagree with it.
 
+mod check;
 mod explain;
+mod http_check;
 mod prober;
+mod tcp_check;
 mod threshold;
 mod vitals;
 

@@ -1,11 +1,46 @@
 //! The active checks: one thread, so that a loaded worker cannot make a check time out.
+//!
+//! Each peer has one task that checks, judges and waits. A new set of targets starts and stops tasks and
+//! tells those that stay what is new: what a task has learnt is lost only where the check itself, or
+//! where it goes, has changed.
 
-use std::{io, net::SocketAddr, sync::Arc};
+mod peer;
+mod schedule;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use rustls_pki_types::ServerName;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::AbortHandle,
+    time::Instant,
+};
 
-use super::Vitals;
+use super::{
+    Vitals,
+    check::{Checker, Plan},
+};
 use crate::config::{ActiveCheck, Protocol, Readiness, UpstreamId};
+use peer::{Assignment, Common, Slot};
+
+/// Checks under way at a time.
+const CHECKS_AT_A_TIME: usize = 256;
+/// The first checks of new peers are spread over this long at most…
+const FIRST_WINDOW: Duration = Duration::from_secs(1);
+/// …and over this long for each new peer: where a rollout brings one pod, it is checked at once.
+const FIRST_EACH: Duration = Duration::from_millis(10);
 
 /// What is checked: a peer of an upstream. A pod that inherits an address is another peer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,22 +84,169 @@ pub struct ProbeCounts {
     pub failed: u64,
 }
 
+#[derive(Debug, Default)]
+struct Counters {
+    passed: AtomicU64,
+    failed: AtomicU64,
+}
+
 /// The health thread. Dropping it ends the checks.
-#[derive(Debug)]
-pub struct Prober {}
+pub struct Prober {
+    targets: mpsc::UnboundedSender<Vec<ProbeTarget>>,
+    counters: Arc<Counters>,
+}
 
 impl Prober {
-    /// Starts the thread. `on_transition` runs there after each change of a peer's verdict.
+    /// Starts the thread. `on_transition` runs there after each change of a peer's verdict, and must
+    /// not block.
     pub fn start(on_transition: impl Fn(&ProbeKey) + Send + 'static) -> Result<Self, io::Error> {
-        drop(on_transition);
-        Ok(Self {})
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (targets, received) = mpsc::unbounded_channel();
+        let counters = Arc::new(Counters::default());
+        let runner = Runner::new(Arc::clone(&counters));
+        thread::Builder::new()
+            .name("hale-health".into())
+            .spawn(move || runtime.block_on(runner.run(received, on_transition)))?;
+        Ok(Self { targets, counters })
     }
 
-    /// Makes the peers that are checked equal to `targets`.
-    pub fn sync(&self, _targets: Vec<ProbeTarget>) {}
+    /// Makes the peers that are checked equal to `targets`. Peers that are checked already, by a check
+    /// that is equal, keep what was learnt.
+    pub fn sync(&self, targets: Vec<ProbeTarget>) {
+        // The thread ends with its last sender alone.
+        let _ = self.targets.send(targets);
+    }
 
     /// Checks since the start.
     pub fn counts(&self) -> ProbeCounts {
-        ProbeCounts::default()
+        ProbeCounts {
+            passed: self.counters.passed.load(Ordering::Relaxed),
+            failed: self.counters.failed.load(Ordering::Relaxed),
+        }
     }
 }
+
+impl fmt::Debug for Prober {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Prober").field(&self.counts()).finish()
+    }
+}
+
+impl Counters {
+    fn count(&self, pass: bool) {
+        let counter = if pass { &self.passed } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What the thread runs.
+struct Runner {
+    running: HashMap<ProbeKey, Running>,
+    /// The plan of each upstream, for the peers that come later.
+    plans: HashMap<UpstreamId, Weak<Plan>>,
+    common: Arc<Common>,
+    transitions: mpsc::UnboundedReceiver<ProbeKey>,
+}
+
+struct Running {
+    slot: Arc<Slot>,
+    task: AbortHandle,
+}
+
+impl Runner {
+    fn new(counters: Arc<Counters>) -> Self {
+        let (sender, transitions) = mpsc::unbounded_channel();
+        Self {
+            running: HashMap::new(),
+            plans: HashMap::new(),
+            common: Arc::new(Common {
+                permits: Semaphore::new(CHECKS_AT_A_TIME),
+                transitions: sender,
+                counters,
+            }),
+            transitions,
+        }
+    }
+
+    async fn run(
+        mut self,
+        mut targets: mpsc::UnboundedReceiver<Vec<ProbeTarget>>,
+        on_transition: impl Fn(&ProbeKey),
+    ) {
+        loop {
+            tokio::select! {
+                sync = targets.recv() => match sync {
+                    Some(targets) => self.sync(targets),
+                    None => return,
+                },
+                Some(key) = self.transitions.recv() => {
+                    // A peer that has left meanwhile is nobody's business any more.
+                    if self.running.contains_key(&key) {
+                        on_transition(&key);
+                    }
+                }
+            }
+        }
+    }
+
+    fn sync(&mut self, targets: Vec<ProbeTarget>) {
+        let wanted: HashSet<&ProbeKey> = targets.iter().map(|target| &target.key).collect();
+        self.running.retain(|key, running| {
+            let stays = wanted.contains(key) && !running.task.is_finished();
+            if !stays {
+                running.task.abort();
+                running.slot.assignment().target.vitals.forget_checks();
+            }
+            stays
+        });
+        let is_new = |target: &&ProbeTarget| !self.running.contains_key(&target.key);
+        let new = targets.iter().filter(is_new).count();
+        let window = FIRST_EACH
+            .saturating_mul(u32::try_from(new).unwrap_or(u32::MAX))
+            .min(FIRST_WINDOW);
+        for target in targets {
+            let plan = self.plan(&target);
+            let key = target.key.clone();
+            let assignment = Assignment { target, plan };
+            match self.running.get(&key) {
+                Some(running) => running.slot.assign(assignment),
+                None => self.begin(key, assignment, window),
+            }
+        }
+        self.plans.retain(|_, plan| plan.strong_count() > 0);
+    }
+
+    fn begin(&mut self, key: ProbeKey, assignment: Assignment, window: Duration) {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&key);
+        let slot = Arc::new(Slot::new(assignment));
+        let task = peer::run(
+            Arc::clone(&slot),
+            Checker::default(),
+            Arc::clone(&self.common),
+            Instant::now(),
+            window,
+            hash,
+        );
+        let task = tokio::spawn(task).abort_handle();
+        self.running.insert(key, Running { slot, task });
+    }
+
+    fn plan(&mut self, target: &ProbeTarget) -> Arc<Plan> {
+        let upstream = &target.key.upstream;
+        let known = self.plans.get(upstream).and_then(Weak::upgrade);
+        if let Some(plan) = known
+            && (Arc::ptr_eq(&plan.check, &target.check) || plan.check == target.check)
+        {
+            return plan;
+        }
+        let plan = Arc::new(Plan::new(Arc::clone(&target.check)));
+        self.plans.insert(upstream.clone(), Arc::downgrade(&plan));
+        plan
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;

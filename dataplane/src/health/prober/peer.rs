@@ -1,0 +1,185 @@
+//! The task that checks one peer: wait, check, judge, tell.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{Notify, Semaphore, mpsc},
+    time::{Instant, sleep_until},
+};
+
+use super::{Counters, FIRST_WINDOW, ProbeKey, ProbeTarget, schedule::Schedule};
+use crate::{
+    config::Readiness,
+    health::{
+        Threshold,
+        check::{Check, Deadline, Plan},
+    },
+    report::CheckReport,
+};
+
+/// What a task has to do.
+pub(super) struct Assignment {
+    pub(super) target: ProbeTarget,
+    pub(super) plan: Arc<Plan>,
+}
+
+/// Where a task finds what it has to do, and hears that this has changed.
+pub(super) struct Slot {
+    assignment: Mutex<Arc<Assignment>>,
+    changed: Notify,
+}
+
+/// What all tasks share.
+pub(super) struct Common {
+    pub(super) permits: Semaphore,
+    pub(super) transitions: mpsc::UnboundedSender<ProbeKey>,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Slot {
+    pub(super) fn new(assignment: Assignment) -> Self {
+        Self {
+            assignment: Mutex::new(Arc::new(assignment)),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(super) fn assignment(&self) -> Arc<Assignment> {
+        let assignment = self.assignment.lock();
+        Arc::clone(&assignment.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells the task what is new, if anything is.
+    pub(super) fn assign(&self, next: Assignment) {
+        let mut assignment = self
+            .assignment
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !assignment.same(&next) {
+            *assignment = Arc::new(next);
+            self.changed.notify_one();
+        }
+    }
+}
+
+impl Assignment {
+    /// Whether there is nothing to tell.
+    fn same(&self, other: &Self) -> bool {
+        let tls = match (&self.target.tls, &other.target.tls) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        tls && self.same_question(other) && self.target.readiness == other.target.readiness
+    }
+
+    /// Whether the same is asked of the same peer, so that earlier answers count. New TLS settings are
+    /// not another question: certificates rotate.
+    fn same_question(&self, other: &Self) -> bool {
+        let (a, b) = (&self.target, &other.target);
+        Arc::ptr_eq(&self.plan, &other.plan)
+            && Arc::ptr_eq(&a.vitals, &b.vitals)
+            && a.address == b.address
+            && a.protocol == b.protocol
+            && a.tls.is_some() == b.tls.is_some()
+            && a.server_name == b.server_name
+    }
+
+    fn threshold(&self) -> Threshold {
+        let check = &self.plan.check;
+        Threshold::new(check.unhealthy_threshold, check.healthy_threshold)
+    }
+
+    fn schedule(&self, now: Instant, window: Duration, hash: u64) -> Schedule {
+        let check = &self.plan.check;
+        Schedule::new(now, check.interval, check.jitter, window, hash)
+    }
+}
+
+/// Checks one peer until it is aborted.
+pub(super) async fn run(
+    slot: Arc<Slot>,
+    mut checker: impl Check,
+    common: Arc<Common>,
+    start: Instant,
+    window: Duration,
+    hash: u64,
+) {
+    let mut current = slot.assignment();
+    let mut threshold = current.threshold();
+    let mut schedule = current.schedule(start, window, hash);
+    loop {
+        let changed = tokio::select! {
+            biased;
+            () = slot.changed.notified() => true,
+            () = sleep_until(schedule.due()) => false,
+        };
+        if changed {
+            let next = slot.assignment();
+            checker.forget();
+            if !next.same_question(&current) {
+                threshold = next.threshold();
+                schedule = next.schedule(Instant::now(), FIRST_WINDOW, hash);
+            } else if next.target.readiness == Readiness::Ready
+                && current.target.readiness != Readiness::Ready
+            {
+                threshold.relearn();
+                schedule.hurry(Instant::now());
+            }
+            current = next;
+            continue;
+        }
+        let Ok(permit) = common.permits.acquire().await else {
+            return;
+        };
+        // Boxed, so that the thousands of tasks that wait are small.
+        Box::pin(check(&mut checker, &current, &mut threshold, &common)).await;
+        drop(permit);
+        schedule.advance(Instant::now());
+    }
+}
+
+/// Makes one check and tells what it found.
+async fn check(
+    checker: &mut impl Check,
+    assignment: &Assignment,
+    threshold: &mut Threshold,
+    common: &Common,
+) {
+    let Assignment { target, plan } = assignment;
+    let started = Instant::now();
+    let deadline = Deadline::after(plan.check.timeout, started);
+    let outcome = checker.check(plan, target, deadline).await;
+    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let at = Timestamp::now();
+    let transition = threshold.record(outcome.pass);
+    let vitals = &target.vitals;
+    vitals.set_last_check(CheckReport {
+        at,
+        duration_ms,
+        pass: outcome.pass,
+        message: outcome.message,
+        in_a_row: threshold.in_a_row(),
+    });
+    common.counters.count(outcome.pass);
+    if outcome.pass && outcome.connected && target.address == target.key.address {
+        vitals.record_success();
+    }
+    if let Some(transition) = transition
+        && vitals.set_probe(transition.to, at)
+    {
+        tracing::info!(
+            upstream = %target.key.upstream,
+            peer = %target.key.address,
+            verdict = ?transition.to,
+            message = vitals.last_check().map(|last| last.message.clone()),
+            "the active check's verdict has changed",
+        );
+        // The runner outlives its tasks, or ends with them.
+        let _ = common.transitions.send(target.key.clone());
+    }
+}
