@@ -1,0 +1,11 @@
+//! The dataplane in this process: real sockets on loopback, origins that are scripted to answer, hang,
+//! reset and close early.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+mod attempts;
+mod basics;
+mod shutdown;
+mod upgrade;
