@@ -20,7 +20,7 @@ mod api;
 mod health;
 mod query;
 
-pub use api::{Api, ControllerState};
+pub use api::{Api, ControllerState, FindingLine};
 pub use health::Health;
 pub(crate) use query::encode;
 

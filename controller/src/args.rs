@@ -13,9 +13,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hale_dataplane::{AccessLog, Options};
 use ipnet::IpNet;
 
-mod values;
+use crate::settings::{ObjectKey, Settings};
 
-pub use values::{NamespacedName, ServiceName};
+mod values;
 
 /// A Kubernetes ingress controller that knows which upstreams are healthy, and says why.
 #[derive(Debug, Parser)]
@@ -89,7 +89,7 @@ pub struct RunArgs {
     pub kubeconfig: Option<PathBuf>,
     /// The Service whose address is written to the status of Ingresses.
     #[arg(long, env = "HALE_PUBLISH_SERVICE", value_name = "NAMESPACE/NAME")]
-    pub publish_service: Option<NamespacedName>,
+    pub publish_service: Option<ObjectKey>,
     /// Addresses or host names, by commas, that are written to the status of Ingresses instead.
     #[arg(
         long,
@@ -161,23 +161,39 @@ pub struct ObjectArgs {
     /// Serve Ingresses that name no class, though no class is the default.
     #[arg(long, env = "HALE_WATCH_INGRESS_WITHOUT_CLASS", default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     pub watch_ingress_without_class: bool,
-    /// What answers where no Ingress does.
+    /// The Service whose first port answers where no Ingress does.
     #[arg(
         long,
         env = "HALE_DEFAULT_BACKEND_SERVICE",
-        value_name = "NAMESPACE/NAME[:PORT]"
+        value_name = "NAMESPACE/NAME"
     )]
-    pub default_backend_service: Option<ServiceName>,
+    pub default_backend_service: Option<ObjectKey>,
     /// The Secret with the certificate for hosts that have none; without it a self-made one.
     #[arg(
         long,
         env = "HALE_DEFAULT_SSL_CERTIFICATE",
         value_name = "NAMESPACE/NAME"
     )]
-    pub default_ssl_certificate: Option<NamespacedName>,
+    pub default_ssl_certificate: Option<ObjectKey>,
     /// Answer plain HTTP with 308 to https on hosts that have TLS.
     #[arg(long, env = "HALE_SSL_REDIRECT", default_value = "true", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     pub ssl_redirect: bool,
+}
+
+impl ObjectArgs {
+    /// What translation is told. `from_files` is for objects that no cluster has checked.
+    pub fn settings(&self, from_files: bool) -> Settings {
+        Settings {
+            ingress_class: self.ingress_class.clone(),
+            controller_class: self.controller_class.clone(),
+            watch_ingress_without_class: self.watch_ingress_without_class,
+            watch_namespace: self.watch_namespace.clone(),
+            default_backend: self.default_backend_service.clone(),
+            default_certificate: self.default_ssl_certificate.clone(),
+            ssl_redirect: self.ssl_redirect,
+            allow_loopback_endpoints: from_files,
+        }
+    }
 }
 
 /// Listeners, requests and the end of the process.
@@ -259,30 +275,51 @@ pub struct ProxyArgs {
     /// max-age of Strict-Transport-Security on responses over TLS; 0s sends no such header.
     #[arg(long, env = "HALE_HSTS_MAX_AGE", value_name = "DURATION", default_value = "0s", value_parser = values::duration)]
     pub hsts_max_age: Duration,
-    /// Where the access log goes, an object a line: stdout, off, or a file that is appended to.
-    #[arg(long, env = "HALE_ACCESS_LOG", value_name = "stdout|off|FILE", default_value = "stdout", value_parser = values::access_log)]
-    pub access_log: AccessLog,
-    /// How long to go on serving after SIGTERM, while /readyz fails and load balancers look elsewhere.
-    #[arg(long, env = "HALE_SHUTDOWN_DELAY", value_name = "DURATION", default_value = "5s", value_parser = values::duration)]
-    pub shutdown_delay: Duration,
+    /// Where the access log goes, an object a line: stdout, off, or a file that is appended to [default: stdout; of
+    /// the demo: off].
+    #[arg(long, env = "HALE_ACCESS_LOG", value_name = "stdout|off|FILE", value_parser = values::access_log)]
+    pub access_log: Option<AccessLog>,
+    /// How long to go on serving after SIGTERM, while /readyz fails and load balancers look elsewhere [default: 5s; of
+    /// serve and demo: 0s].
+    #[arg(long, env = "HALE_SHUTDOWN_DELAY", value_name = "DURATION", value_parser = values::duration)]
+    pub shutdown_delay: Option<Duration>,
     /// How long requests under way may take after that.
     #[arg(long, env = "HALE_SHUTDOWN_GRACE_PERIOD", value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
     pub shutdown_grace_period: Duration,
 }
 
+/// What `run`, `serve` and `demo` do where the command line says nothing.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    /// The address to listen on.
+    pub listen: IpAddr,
+    /// Whether redirects name 443, which a load balancer before Hale answers on, or `--https-port`.
+    pub redirect_to_443: bool,
+    /// Where the access log goes.
+    pub access_log: AccessLog,
+    /// How long to go on serving after SIGTERM.
+    pub shutdown_delay: Duration,
+}
+
 impl ProxyArgs {
-    /// Addresses to listen on, with `default` where none were given.
-    pub fn addresses(&self, default: IpAddr) -> Vec<IpAddr> {
+    /// Addresses to listen on.
+    pub fn addresses(&self, defaults: &Defaults) -> Vec<IpAddr> {
         if self.listen_address.is_empty() {
-            vec![default]
+            vec![defaults.listen]
         } else {
             self.listen_address.clone()
         }
     }
 
     /// What the dataplane is started with.
-    pub fn options(&self, listen: &[IpAddr], redirect_port: u16) -> Options {
+    pub fn options(&self, defaults: &Defaults) -> Options {
+        let listen = self.addresses(defaults);
         let on = |port: u16| listen.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        let redirect_port = if defaults.redirect_to_443 {
+            443
+        } else {
+            self.https_port
+        };
         Options {
             http: on(self.http_port),
             https: on(self.https_port),
@@ -291,7 +328,10 @@ impl ProxyArgs {
             explain: self.explain_cidr.clone(),
             hsts: (!self.hsts_max_age.is_zero()).then_some(self.hsts_max_age),
             https_redirect_port: self.https_redirect_port.unwrap_or(redirect_port),
-            access_log: self.access_log.clone(),
+            access_log: self
+                .access_log
+                .clone()
+                .unwrap_or_else(|| defaults.access_log.clone()),
             max_connections: self.max_connections,
         }
     }

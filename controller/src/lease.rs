@@ -165,7 +165,7 @@ impl Election {
                             "stopped leading: another replica holds the Lease"
                         );
                     }
-                    self.leads.send_if_modified(|leads| std::mem::take(leads));
+                    self.leads.send_if_modified(std::mem::take);
                     return Ok(());
                 }
                 lease.spec = Some(claim(&self.candidate, Some(&spec), Timestamp::now()));

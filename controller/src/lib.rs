@@ -1,8 +1,26 @@
-//! The controller: Kubernetes in, a dataplane's config out, and health back.
+//! The Kubernetes side of Hale: reads objects, decides what is served, tells what it found. It never
+//! proxies.
+//!
+//! A library, so that the command, the golden tests and the end-to-end tests use the same code.
 
-pub mod admin;
+// What is decided, without a clock or I/O.
+pub mod cluster;
+pub mod finding;
+pub mod manifests;
+pub mod settings;
+pub mod translate;
+
+// What runs.
 pub mod args;
+pub mod lifecycle;
+pub mod metrics;
+pub mod process;
+pub mod publish;
+pub mod serve;
+
+// What is told.
+pub mod admin;
 pub mod client;
+pub mod crds;
 pub mod http_client;
 pub mod lease;
-pub mod lifecycle;

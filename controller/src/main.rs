@@ -1,5 +1,64 @@
-//! The `hale` command.
+//! The `hale` command: parse, set the process up, run.
 
-fn main() {
-    let _cli = <hale::args::Cli as clap::Parser>::parse();
+use std::{
+    io::{IsTerminal, stderr},
+    process::ExitCode,
+};
+
+use anyhow::{Context, anyhow};
+use clap::Parser;
+use hale::args::{Cli, Command, LogArgs, LogFormat};
+use tracing_subscriber::{EnvFilter, fmt};
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            // All levels of the error on one line: what was tried, and why it failed.
+            eprintln!("hale: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    start_log(&cli.log)?;
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| anyhow!("a TLS provider was installed before ours"))?;
+    // The control thread. The proxy's own threads are the dataplane's.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the control thread")?;
+    runtime.block_on(async {
+        match &cli.command {
+            Command::Serve(args) => hale::serve::serve(args).await?,
+            Command::Run(_) | Command::Demo(_) => return Err(anyhow!("not yet")),
+            Command::Crds => print!("{}", hale::crds::yaml()?),
+            Command::Why(args) => return Ok(hale::client::why(args).await?),
+            Command::Status(args) => return Ok(hale::client::status(args).await?),
+            Command::Probe(args) => return Ok(hale::client::probe(args).await?),
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn start_log(args: &LogArgs) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log_level)
+        .with_context(|| format!("--log-level {:?} is not a filter", args.log_level))?;
+    let log = fmt().with_env_filter(filter).with_writer(stderr);
+    match args.log_format {
+        LogFormat::Text => log
+            .with_ansi(stderr().is_terminal())
+            .with_target(false)
+            .init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    Ok(())
 }

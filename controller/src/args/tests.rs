@@ -79,10 +79,7 @@ fn wrong_values_are_explained() {
     let cases = [
         ("hale run --shutdown-delay 5", "write a number and a unit"),
         ("hale run --explain-cidr ten", "neither a CIDR"),
-        (
-            "hale run --default-backend-service shop",
-            "NAMESPACE/NAME[:PORT]",
-        ),
+        ("hale run --default-backend-service shop", "NAMESPACE/NAME"),
         (
             "hale run --publish-service a/b --publish-status-address 1.2.3.4",
             "cannot be used with",
@@ -93,12 +90,4 @@ fn wrong_values_are_explained() {
         let message = parse(line).expect_err(line);
         assert!(message.contains(wanted), "{line}: {message}");
     }
-}
-
-#[test]
-fn a_default_backend_names_its_port_or_not() {
-    let backend = |line| run(line).objects.default_backend_service.unwrap();
-    assert_eq!(backend("hale run --default-backend-service a/b").port, None);
-    let named = backend("hale run --default-backend-service a/b:http");
-    assert_eq!(named.port.as_deref(), Some("http"));
 }

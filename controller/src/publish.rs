@@ -1,0 +1,120 @@
+//! From a snapshot to what is served: translate, compare, publish, and tell those who write statuses.
+
+use std::{sync::Arc, time::Instant};
+
+use hale_dataplane::Dataplane;
+use tokio::sync::watch;
+
+use crate::{
+    cluster::{Cluster, Objects},
+    finding::{Finding, Severity},
+    lifecycle::Lifecycle,
+    metrics::Metrics,
+    settings::Settings,
+    translate::{Translation, translate},
+};
+
+pub mod hold_off;
+
+/// One snapshot, and what it became.
+#[derive(Debug)]
+pub struct Published {
+    /// Counts the snapshots of this process, from 1; also those that changed nothing.
+    pub sequence: u64,
+    /// The snapshot.
+    pub cluster: Cluster,
+    /// What it became.
+    pub translation: Translation,
+    /// What reading the objects found, before translation.
+    pub read_findings: Vec<Finding>,
+}
+
+/// The newest snapshot; `None` before the first.
+pub type Newest = watch::Receiver<Option<Arc<Published>>>;
+
+/// Publishes snapshots, one after another.
+pub struct Publisher {
+    dataplane: Dataplane,
+    settings: Settings,
+    metrics: Metrics,
+    lifecycle: Lifecycle,
+    newest: watch::Sender<Option<Arc<Published>>>,
+}
+
+impl Publisher {
+    /// A publisher that has published nothing.
+    pub fn new(
+        dataplane: Dataplane,
+        settings: Settings,
+        metrics: Metrics,
+        lifecycle: Lifecycle,
+    ) -> Self {
+        Self {
+            dataplane,
+            settings,
+            metrics,
+            lifecycle,
+            newest: watch::Sender::new(None),
+        }
+    }
+
+    /// What was published last, and all that follows.
+    pub fn newest(&self) -> Newest {
+        self.newest.subscribe()
+    }
+
+    /// Translates the objects and serves the result, unless it is what is served already.
+    pub fn publish(&self, objects: Objects, read_findings: Vec<Finding>) -> Arc<Published> {
+        let began = Instant::now();
+        let cluster = Cluster::new(objects);
+        let translation = translate(&cluster, &self.settings);
+        let before = self.newest.borrow().clone();
+        let changed = before
+            .as_ref()
+            .is_none_or(|before| before.translation.config != translation.config);
+        let generation = changed.then(|| self.dataplane.publish(translation.config.clone()));
+        let took = began.elapsed();
+        self.metrics
+            .translated(took, changed, &translation.findings);
+        log(before.as_deref(), &translation, &read_findings);
+        let published = Arc::new(Published {
+            sequence: before.map_or(1, |before| before.sequence + 1),
+            cluster,
+            translation,
+            read_findings,
+        });
+        if let Some(generation) = generation {
+            tracing::info!(
+                generation,
+                sequence = published.sequence,
+                upstreams = published.translation.config.upstreams.len(),
+                hosts = published.translation.config.hosts.len(),
+                findings = published.translation.findings.len(),
+                took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                "serving a new table"
+            );
+        }
+        self.newest.send_replace(Some(Arc::clone(&published)));
+        self.lifecycle.ready();
+        published
+    }
+}
+
+/// Logs each finding once, when it appears.
+fn log(before: Option<&Published>, translation: &Translation, read: &[Finding]) {
+    let known = |finding: &Finding| {
+        before.is_some_and(|before| {
+            before.translation.findings.contains(finding) || before.read_findings.contains(finding)
+        })
+    };
+    for finding in read.iter().chain(&translation.findings) {
+        if known(finding) {
+            continue;
+        }
+        let (object, reason) = (&finding.object, finding.reason.as_str());
+        match finding.severity {
+            Severity::Warning => tracing::warn!(%object, reason, "{}", finding.message),
+            Severity::Notice => tracing::info!(%object, reason, "{}", finding.message),
+        }
+    }
+}
