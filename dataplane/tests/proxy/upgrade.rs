@@ -31,6 +31,7 @@ async fn a_websocket_echoes_through() {
     assert_eq!(hale.dataplane.report().upstreams[0].peers[0].in_flight, 1);
     socket.close(None).await.unwrap();
     while let Some(Ok(_)) = socket.next().await {}
+    drop(socket);
     until("the tunnel is let go", async || {
         hale.dataplane.report().upstreams[0].peers[0].in_flight == 0
     })
