@@ -16,7 +16,9 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod process;
 pub mod publish;
+pub mod run;
 pub mod serve;
+pub mod watch;
 
 // What is told.
 pub mod admin;

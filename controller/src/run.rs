@@ -1,0 +1,181 @@
+//! `hale run`: watch a cluster, serve it, and write back what was found.
+
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+
+use hale_dataplane::AccessLog;
+use kube::{
+    Client,
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+};
+
+use crate::{
+    args::{Defaults, RunArgs},
+    lease::{Candidate, Leadership},
+    process::{Process, ProcessError},
+    publish::hold_off,
+    settings::{ObjectKey, Settings},
+    status,
+    watch::Watches,
+};
+
+/// Why `hale run` could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The file of `--kubeconfig` cannot be used.
+    #[error("cannot use --kubeconfig")]
+    Kubeconfig(#[source] Box<KubeconfigError>),
+    /// There is no cluster to talk to.
+    #[error("found neither a pod's service account nor a kubeconfig")]
+    NoCluster(#[source] Box<kube::config::InferConfigError>),
+    /// The API server cannot be spoken to.
+    #[error("cannot make a client for the API server")]
+    Client(#[source] Box<kube::Error>),
+    /// A flag names an object that is not looked at.
+    #[error("{flag} names {key}, which is outside of --watch-namespace={namespace}")]
+    OutOfScope {
+        /// The flag.
+        flag: &'static str,
+        /// What it names.
+        key: ObjectKey,
+        /// The only namespace that is looked at.
+        namespace: String,
+    },
+    /// The process could not start.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+/// What `hale run` does where the command line says nothing.
+pub fn defaults() -> Defaults {
+    Defaults {
+        listen: Ipv4Addr::UNSPECIFIED.into(),
+        redirect_to_443: true,
+        access_log: AccessLog::Stdout,
+        shutdown_delay: Duration::from_secs(5),
+    }
+}
+
+/// Serves the cluster until a signal.
+pub async fn run(args: &RunArgs) -> Result<(), RunError> {
+    let settings = args.objects.settings(false);
+    check_scope(&settings)?;
+    let (client, own_namespace) = client(args).await?;
+    let identity = identity();
+    let leadership = (!args.disable_leader_election).then(|| {
+        let candidate = Candidate {
+            namespace: args
+                .election_namespace
+                .clone()
+                .or_else(|| std::env::var("POD_NAMESPACE").ok())
+                .unwrap_or(own_namespace),
+            name: args.election_id.clone(),
+            identity: identity.clone(),
+            ttl: args.election_ttl,
+        };
+        Leadership::stand(client.clone(), candidate)
+    });
+    let leads = match &leadership {
+        Some(leadership) => leadership.leads(),
+        None => status::always_leads(),
+    };
+    let process = Process::start(
+        &args.proxy,
+        &defaults(),
+        settings.clone(),
+        "the API server",
+        Some(leads.clone()),
+    )
+    .await?;
+    let watches = Arc::new(Watches::start(
+        &client,
+        settings.watch_namespace.as_deref(),
+        args.publish_service.as_ref(),
+        &process.metrics,
+    ));
+    tokio::spawn(watches.empty_services.clone().look(
+        client.clone(),
+        process.publisher.newest(),
+        Arc::clone(&watches.ticks),
+    ));
+    tokio::spawn(status::write(status::Writer {
+        client,
+        identity,
+        watches: Arc::clone(&watches),
+        newest: process.publisher.newest(),
+        dataplane: process.dataplane.clone(),
+        leads,
+        addresses: args.publish_status_address.clone(),
+        metrics: process.metrics.clone(),
+    }));
+    let publisher = Arc::clone(&process.publisher);
+    let lifecycle = process.lifecycle.clone();
+    let work = async move {
+        // Nothing is published before everything was listed: a restart never answers 404 for a route that exists.
+        while let Some(missing) = watches.missing() {
+            lifecycle.waiting_for(missing);
+            let _ = tokio::time::timeout(Duration::from_millis(500), watches.ticks.notified()).await;
+        }
+        loop {
+            publisher.publish(watches.snapshot().await, Vec::new());
+            hold_off::changed(&watches.ticks).await;
+        }
+    };
+    process.run(work).await;
+    if let Some(leadership) = leadership {
+        leadership.release().await;
+    }
+    Ok(())
+}
+
+fn check_scope(settings: &Settings) -> Result<(), RunError> {
+    let Some(namespace) = &settings.watch_namespace else {
+        return Ok(());
+    };
+    let named = [
+        ("--default-backend-service", &settings.default_backend),
+        ("--default-ssl-certificate", &settings.default_certificate),
+    ];
+    for (flag, key) in named {
+        if let Some(key) = key
+            && key.namespace != *namespace
+        {
+            return Err(RunError::OutOfScope {
+                flag,
+                key: key.clone(),
+                namespace: namespace.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A client, and the namespace that it is at home in.
+async fn client(args: &RunArgs) -> Result<(Client, String), RunError> {
+    let mut config = match &args.kubeconfig {
+        Some(path) => {
+            let unusable = |error| RunError::Kubeconfig(Box::new(error));
+            let kubeconfig = Kubeconfig::read_from(path).map_err(unusable)?;
+            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .map_err(unusable)?
+        }
+        None => kube::Config::infer()
+            .await
+            .map_err(|error| RunError::NoCluster(Box::new(error)))?,
+    };
+    config.connect_timeout = Some(Duration::from_secs(5));
+    // Longer than the longest watch: a server that vanished without a word is noticed, and nothing else.
+    config.read_timeout = Some(Duration::from_secs(120));
+    config.reset_reader_on_write = true;
+    let namespace = config.default_namespace.clone();
+    let client = Client::try_from(config).map_err(|error| RunError::Client(Box::new(error)))?;
+    Ok((client, namespace))
+}
+
+/// Who this replica is: the pod, or the machine and process.
+fn identity() -> String {
+    std::env::var("POD_NAME").unwrap_or_else(|_| {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        format!("{}_{}", host.trim(), std::process::id())
+    })
+}

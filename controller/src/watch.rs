@@ -1,0 +1,178 @@
+//! What the cluster says, kept up to date: one watch for each kind, and a tick when something changed that
+//! matters.
+//!
+//! Lists and watches are kube's; the stores are ours, because they drop what nobody reads before it is kept, and
+//! because a change of what was dropped is no change: resource versions, managed fields and statuses would make a
+//! busy cluster tick all day.
+
+use std::sync::Arc;
+
+use hale_crds::UpstreamPolicy;
+use k8s_openapi::api::{
+    core::v1::{Secret, Service},
+    discovery::v1::EndpointSlice,
+    networking::v1::{Ingress, IngressClass},
+};
+use kube::{Api, Client, runtime::watcher};
+use tokio::sync::Notify;
+
+use crate::{
+    cluster::Objects,
+    metrics::{KindLabel, Metrics},
+    settings::ObjectKey,
+};
+
+mod follow;
+mod named;
+pub mod pods;
+mod store;
+mod trim;
+
+use follow::{Follow, follow};
+use named::Named;
+pub use store::Store;
+use trim::Watched;
+
+/// How long a watch lasts, at least: the time after which a connection that is silently lost is noticed.
+const WATCH_SECONDS: u32 = 60;
+
+/// Every watch of the process.
+pub struct Watches {
+    /// Ingresses, of every class.
+    pub ingresses: Store<Ingress>,
+    /// Policies.
+    pub policies: Store<UpstreamPolicy>,
+    /// The Service of `--publish-service`, with its status.
+    pub publish_service: Option<Store<Service>>,
+    /// Why Services without endpoints have none.
+    pub empty_services: pods::EmptyServices,
+    /// Ticks when something changed.
+    pub ticks: Arc<Notify>,
+    ingress_classes: Store<IngressClass>,
+    services: Store<Service>,
+    endpoint_slices: Store<EndpointSlice>,
+    tls_secrets: Store<Secret>,
+    named: Named,
+}
+
+impl Watches {
+    /// Starts to list and watch. `namespace` is the only one that is looked at; `None` is all.
+    pub fn start(
+        client: &Client,
+        namespace: Option<&str>,
+        publish_service: Option<&ObjectKey>,
+        metrics: &Metrics,
+    ) -> Self {
+        let ticks = Arc::new(Notify::new());
+        let starter = Starter {
+            client,
+            namespace,
+            metrics,
+            ticks: &ticks,
+        };
+        let tls = watcher::Config::default().fields("type=kubernetes.io/tls");
+        let publish_service = publish_service.map(|key| {
+            let one = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
+            let api = Api::<Service>::namespaced(client.clone(), &key.namespace);
+            starter.start_with(api, one, trim::publish_service, 6)
+        });
+        Self {
+            ingresses: starter.start(watcher::Config::default(), 0),
+            ingress_classes: starter.start_with(
+                Api::all(client.clone()),
+                watcher::Config::default(),
+                IngressClass::trim,
+                1,
+            ),
+            services: starter.start(watcher::Config::default(), 2),
+            endpoint_slices: starter.start(watcher::Config::default(), 3),
+            tls_secrets: starter.start(tls, 4),
+            policies: starter.start(watcher::Config::default(), 5),
+            publish_service,
+            empty_services: pods::EmptyServices::default(),
+            named: Named::new(client.clone(), metrics.clone(), Arc::clone(&ticks)),
+            ticks,
+        }
+    }
+
+    /// What has not been listed yet, and why; `None` when everything has.
+    pub fn missing(&self) -> Option<String> {
+        [
+            self.ingresses.missing(),
+            self.ingress_classes.missing(),
+            self.services.missing(),
+            self.endpoint_slices.missing(),
+            self.tls_secrets.missing(),
+            self.policies.missing(),
+            self.publish_service.as_ref().and_then(Store::missing),
+        ]
+        .into_iter()
+        .flatten()
+        .next()
+    }
+
+    /// A snapshot. Secrets and ConfigMaps that policies name are followed from the first snapshot on that holds such
+    /// a policy; their first listing is waited for, so that a new policy is not refused for want of them.
+    pub async fn snapshot(&self) -> Objects {
+        let policies = self.policies.all();
+        self.named.follow(&policies);
+        self.named.listed().await;
+        let (mut secrets, config_maps) = self.named.all();
+        secrets.extend(self.tls_secrets.all());
+        Objects {
+            ingresses: self.ingresses.all(),
+            ingress_classes: self.ingress_classes.all(),
+            services: self.services.all(),
+            endpoint_slices: self.endpoint_slices.all(),
+            secrets,
+            config_maps,
+            policies,
+            empty_services: self.empty_services.causes(),
+        }
+    }
+}
+
+/// What the start of each watch needs.
+struct Starter<'a> {
+    client: &'a Client,
+    namespace: Option<&'a str>,
+    metrics: &'a Metrics,
+    ticks: &'a Arc<Notify>,
+}
+
+impl Starter<'_> {
+    /// Watches a kind in the namespaces that are looked at.
+    fn start<K>(&self, config: watcher::Config, index: u32) -> Store<K>
+    where
+        K: Watched + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        let api = match self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        self.start_with(api, config, K::trim, index)
+    }
+
+    fn start_with<K: Watched>(
+        &self,
+        api: Api<K>,
+        config: watcher::Config,
+        trim: fn(&mut K),
+        index: u32,
+    ) -> Store<K> {
+        let store = Store::new(K::KIND);
+        let label = KindLabel { kind: K::KIND };
+        tokio::spawn(follow(Follow {
+            api,
+            // Kinds take turns at starting their watches anew.
+            config: config.timeout(WATCH_SECONDS + 5 * index),
+            trim,
+            store: store.clone(),
+            ticks: Arc::clone(self.ticks),
+            watching: self.metrics.watching.get_or_create_owned(&label),
+            objects: self.metrics.objects.get_or_create_owned(&label),
+            errors: self.metrics.watch_errors.get_or_create_owned(&label),
+        }));
+        store
+    }
+}

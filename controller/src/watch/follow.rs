@@ -1,0 +1,198 @@
+//! The life of one watch: list, watch, and try again, for ever.
+
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use hale_dataplane::prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+use kube::{
+    Api,
+    runtime::watcher::{self, Event, watcher},
+};
+use tokio::{sync::Notify, time::Instant};
+
+use super::{Store, trim::Watched};
+use crate::cluster::key;
+
+/// What one watch needs.
+pub(super) struct Follow<K> {
+    pub(super) api: Api<K>,
+    pub(super) config: watcher::Config,
+    pub(super) trim: fn(&mut K),
+    pub(super) store: Store<K>,
+    pub(super) ticks: Arc<Notify>,
+    pub(super) watching: Gauge,
+    pub(super) objects: Gauge,
+    pub(super) errors: Counter,
+}
+
+/// The first wait after a failure; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest wait. Short, because an API server that comes back should find us soon, and there are few watches.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often a failure that lasts is logged again.
+const REMIND: Duration = Duration::from_secs(300);
+
+/// Fills the store and keeps it up to date, for ever.
+pub(super) async fn follow<K: Watched>(follow: Follow<K>) {
+    let mut failure = Failure::default();
+    loop {
+        let error = follow.watch(&mut failure).await;
+        follow.failed(&error, &mut failure);
+        tokio::time::sleep(failure.pause()).await;
+    }
+}
+
+impl<K: Watched> Follow<K> {
+    /// Lists and watches until something fails. After a failure everything is listed anew: a watch that is resumed
+    /// does not tell that it works again before something happens to change.
+    async fn watch(&self, failure: &mut Failure) -> watcher::Error {
+        let mut events = pin!(watcher(self.api.clone(), self.config.clone()));
+        let mut listing = HashMap::new();
+        while let Some(event) = events.next().await {
+            let changed = match event {
+                Ok(Event::Init) => false,
+                Ok(Event::InitApply(mut object)) => {
+                    (self.trim)(&mut object);
+                    listing.insert(key(object.meta()), Arc::new(object));
+                    false
+                }
+                Ok(Event::InitDone) => {
+                    failure.over(K::KIND);
+                    self.watching.set(1);
+                    self.store.replace(std::mem::take(&mut listing))
+                }
+                Ok(Event::Apply(mut object)) => {
+                    (self.trim)(&mut object);
+                    self.store.insert(object)
+                }
+                Ok(Event::Delete(object)) => self.store.remove(&object),
+                Err(error) => return error,
+            };
+            self.changed(changed);
+        }
+        // kube's stream has no end; if it had one, a new listing is what helps.
+        watcher::Error::NoResourceVersion
+    }
+
+    fn changed(&self, changed: bool) {
+        let count = i64::try_from(self.store.len()).unwrap_or(i64::MAX);
+        self.objects.set(count);
+        if changed {
+            self.ticks.notify_one();
+        }
+    }
+
+    /// Says what failed.
+    fn failed(&self, error: &watcher::Error, failure: &mut Failure) {
+        // The server ended a watch that was too far behind: no failure of anybody's.
+        if let watcher::Error::WatchError(status) = error
+            && status.code == 410
+        {
+            return;
+        }
+        self.errors.inc();
+        self.watching.set(0);
+        let text = explain(error);
+        if is_absent(error) && K::KIND == "UpstreamPolicy" {
+            // Without the definition there are no policies. Ingresses are served all the same.
+            self.changed(self.store.replace(HashMap::new()));
+            failure.log(|| {
+                tracing::warn!(
+                    "UpstreamPolicy is not defined in this cluster: Ingresses are served WITHOUT policies. To define it: hale crds | kubectl apply -f -"
+                );
+            });
+        } else {
+            failure.log(|| {
+                tracing::warn!(kind = K::KIND, error = text, "cannot list or watch; what is known is served on");
+            });
+            self.store.set_problem(text);
+        }
+    }
+}
+
+/// Failures in a row.
+#[derive(Default)]
+struct Failure {
+    count: u32,
+    logged: Option<Instant>,
+}
+
+impl Failure {
+    fn pause(&mut self) -> Duration {
+        let pause = FIRST_PAUSE * 2u32.saturating_pow(self.count.min(10));
+        self.count = self.count.saturating_add(1);
+        pause.min(LONGEST_PAUSE)
+    }
+
+    /// Logs the first failure, and reminds of one that lasts.
+    fn log(&mut self, write: impl FnOnce()) {
+        let now = Instant::now();
+        if self
+            .logged
+            .is_none_or(|logged| now.duration_since(logged) >= REMIND)
+        {
+            self.logged = Some(now);
+            write();
+        }
+    }
+
+    fn over(&mut self, kind: &'static str) {
+        if self.count > 0 {
+            tracing::info!(kind, failures = self.count, "watching again");
+            *self = Self::default();
+        }
+    }
+}
+
+fn api_error(error: &watcher::Error) -> Option<&kube::Error> {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => Some(error),
+        _ => None,
+    }
+}
+
+fn is_absent(error: &watcher::Error) -> bool {
+    matches!(api_error(error), Some(kube::Error::Api(status)) if status.code == 404)
+}
+
+/// The error and its causes. What RBAC refuses is said with what to do.
+fn explain(error: &watcher::Error) -> String {
+    match api_error(error) {
+        Some(kube::Error::Api(status)) if status.code == 403 => {
+            format!(
+                "{} (the role of Hale's service account lacks a rule)",
+                status.message
+            )
+        }
+        Some(kube::Error::Api(status)) => format!("{} ({})", status.message, status.code),
+        Some(error) => {
+            let mut text = error.to_string();
+            let mut source = std::error::Error::source(error);
+            while let Some(cause) = source {
+                let cause_text = cause.to_string();
+                if !text.contains(&cause_text) {
+                    text = format!("{text}: {cause_text}");
+                }
+                source = cause.source();
+            }
+            text
+        }
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_are_bounded() {
+        let mut failure = Failure::default();
+        let pauses: Vec<_> = (0..20).map(|_| failure.pause()).collect();
+        assert_eq!(pauses[0], FIRST_PAUSE);
+        assert!(pauses.is_sorted());
+        assert_eq!(pauses.last(), Some(&LONGEST_PAUSE));
+    }
+}

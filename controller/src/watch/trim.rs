@@ -1,0 +1,188 @@
+//! What is dropped at the door: everything that translation and statuses do not read. With a thousand Services and
+//! ten thousand endpoints this is most of the memory.
+
+use std::{collections::BTreeMap, fmt::Debug};
+
+use hale_crds::UpstreamPolicy;
+use k8s_openapi::{
+    api::{
+        core::v1::{ConfigMap, Secret, Service},
+        discovery::v1::EndpointSlice,
+        networking::v1::{Ingress, IngressClass},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::Resource;
+use serde::de::DeserializeOwned;
+
+/// A kind that is watched.
+pub trait Watched:
+    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+    /// Its name.
+    const KIND: &'static str;
+
+    /// Drops what nobody reads.
+    fn trim(&mut self);
+
+    /// Whether translation would read the same.
+    fn same(&self, other: &Self) -> bool;
+}
+
+/// Keeps who and how old an object is, and the labels and annotations that are named.
+fn metadata(meta: &mut ObjectMeta, labels: &[&str], annotations: &[&str]) {
+    let keep = |map: &mut Option<BTreeMap<String, String>>, keys: &[&str]| {
+        if let Some(map) = map {
+            map.retain(|key, _| keys.contains(&key.as_str()));
+        }
+        if map.as_ref().is_some_and(BTreeMap::is_empty) {
+            *map = None;
+        }
+    };
+    keep(&mut meta.labels, labels);
+    keep(&mut meta.annotations, annotations);
+    meta.managed_fields = None;
+    meta.owner_references = None;
+    meta.finalizers = None;
+    meta.generate_name = None;
+    meta.self_link = None;
+    meta.resource_version = None;
+    meta.deletion_timestamp = None;
+    meta.deletion_grace_period_seconds = None;
+}
+
+impl Watched for Ingress {
+    const KIND: &'static str = "Ingress";
+
+    fn trim(&mut self) {
+        metadata(&mut self.metadata, &[], &["kubernetes.io/ingress.class"]);
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        self.metadata == other.metadata && self.spec == other.spec
+    }
+}
+
+impl Watched for IngressClass {
+    const KIND: &'static str = "IngressClass";
+
+    fn trim(&mut self) {
+        let default = "ingressclass.kubernetes.io/is-default-class";
+        metadata(&mut self.metadata, &[], &[default]);
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
+impl Watched for Service {
+    const KIND: &'static str = "Service";
+
+    fn trim(&mut self) {
+        metadata(&mut self.metadata, &[], &[]);
+        self.status = None;
+        if let Some(spec) = &mut self.spec {
+            spec.cluster_ips = None;
+            spec.ip_families = None;
+            spec.load_balancer_source_ranges = None;
+            spec.session_affinity_config = None;
+        }
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
+/// The Service of `--publish-service`: its status is what it is watched for.
+pub(super) fn publish_service(service: &mut Service) {
+    metadata(&mut service.metadata, &[], &[]);
+}
+
+impl Watched for EndpointSlice {
+    const KIND: &'static str = "EndpointSlice";
+
+    fn trim(&mut self) {
+        metadata(&mut self.metadata, &["kubernetes.io/service-name"], &[]);
+        for endpoint in self.endpoints.iter_mut().flatten() {
+            endpoint.deprecated_topology = None;
+            endpoint.hints = None;
+            endpoint.hostname = None;
+            endpoint.zone = None;
+            endpoint.addresses.shrink_to_fit();
+            if let Some(target) = &mut endpoint.target_ref {
+                target.api_version = None;
+                target.field_path = None;
+                target.resource_version = None;
+                target.namespace = None;
+            }
+        }
+        if let Some(endpoints) = &mut self.endpoints {
+            endpoints.shrink_to_fit();
+        }
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        // A rewrite of a slice that says the same of its endpoints bumps the generation alone.
+        let named = |slice: &Self| {
+            let meta = &slice.metadata;
+            (
+                meta.namespace.clone(),
+                meta.name.clone(),
+                meta.labels.clone(),
+            )
+        };
+        named(self) == named(other)
+            && self.address_type == other.address_type
+            && self.endpoints == other.endpoints
+            && self.ports == other.ports
+    }
+}
+
+/// The keys of Secrets and ConfigMaps that are read.
+const KEYS: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
+
+impl Watched for Secret {
+    const KIND: &'static str = "Secret";
+
+    fn trim(&mut self) {
+        metadata(&mut self.metadata, &[], &[]);
+        self.string_data = None;
+        if let Some(data) = &mut self.data {
+            data.retain(|key, _| KEYS.contains(&key.as_str()));
+        }
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
+impl Watched for ConfigMap {
+    const KIND: &'static str = "ConfigMap";
+
+    fn trim(&mut self) {
+        metadata(&mut self.metadata, &[], &[]);
+        self.binary_data = None;
+        if let Some(data) = &mut self.data {
+            data.retain(|key, _| KEYS.contains(&key.as_str()));
+        }
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
+impl Watched for UpstreamPolicy {
+    const KIND: &'static str = "UpstreamPolicy";
+
+    fn trim(&mut self) {
+        metadata(&mut self.metadata, &[], &[]);
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        self.metadata == other.metadata && self.spec == other.spec
+    }
+}
