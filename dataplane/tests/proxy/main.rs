@@ -7,5 +7,7 @@ mod support;
 
 mod attempts;
 mod basics;
+mod peers;
 mod shutdown;
+mod tls;
 mod upgrade;
