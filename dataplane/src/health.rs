@@ -6,6 +6,8 @@
 mod check;
 mod explain;
 mod http_check;
+#[cfg(test)]
+mod origin;
 mod prober;
 mod tcp_check;
 mod threshold;

@@ -102,10 +102,15 @@ impl HttpPlan {
                 own.append(header, text);
             }
         }
+        let method = Method::from_bytes(check.method.as_bytes())
+            .map_err(|_| format!("{} is not a method", quote(&check.method)))?;
+        if [Method::POST, Method::PUT, Method::PATCH].contains(&method) {
+            // Without a length, some servers answer 411.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         headers.extend(own);
         Ok(Self {
-            method: Method::from_bytes(check.method.as_bytes())
-                .map_err(|_| format!("{} is not a method", quote(&check.method)))?,
+            method,
             path: check
                 .path
                 .parse()
@@ -324,5 +329,4 @@ fn ranges(ranges: &[StatusRange]) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;

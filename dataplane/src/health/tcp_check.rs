@@ -65,5 +65,4 @@ async fn receive(stream: &mut TcpStream, wanted: &str) -> Result<(), String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;

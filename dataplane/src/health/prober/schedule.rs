@@ -49,9 +49,12 @@ impl Schedule {
         self.due
     }
 
-    /// Moves the next check forward to `now`.
+    /// Puts a check at `now` in before the next one.
     pub(super) fn hurry(&mut self, now: Instant) {
-        self.due = self.due.min(now);
+        if now < self.due {
+            self.due = now;
+            self.grid = self.grid.checked_sub(self.interval).unwrap_or(now);
+        }
     }
 
     /// A check has ended: the next one is due at the next point of the grid, or at once where that has
@@ -133,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hurried_check_leaves_the_grid_alone() {
+    fn a_hurried_check_comes_on_top() {
         let now = Instant::now();
         let mut schedule = Schedule::new(now, SECOND, percent(0), Duration::ZERO, 0);
         schedule.advance(now);
@@ -141,6 +144,9 @@ mod tests {
         schedule.hurry(now + SECOND / 2);
         assert_eq!(schedule.due(), now + SECOND / 2);
         schedule.advance(now + SECOND / 2);
+        assert_eq!(schedule.due(), now + SECOND);
+        schedule.hurry(now + SECOND);
+        schedule.advance(now + SECOND);
         assert_eq!(schedule.due(), now + SECOND * 2);
     }
 
