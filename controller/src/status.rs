@@ -1,0 +1,278 @@
+//! What the leader writes back: conditions and peers on policies, addresses on Ingresses, and Events.
+//!
+//! What is to be written is computed from a snapshot, the dataplane's report and the time, and written where it
+//! differs from what is there: at most once in five seconds for an object, the first time at once. Nothing is written
+//! for a probe that repeats its result, and traffic never waits for any of it.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use hale_crds::{UpstreamPolicy, UpstreamPolicyStatus};
+use hale_dataplane::{Dataplane, report::Report};
+use jiff::Timestamp;
+use k8s_openapi::api::networking::v1::{Ingress, IngressLoadBalancerIngress};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    events::{Events, Teller},
+    metrics::{Metrics, ResultLabel},
+    publish::{Newest, Published},
+    settings::ObjectKey,
+    watch::Watches,
+};
+
+mod addresses;
+mod pace;
+mod policy;
+
+pub use policy::{Upstreams, policy_status};
+
+use pace::Pace;
+
+/// The field manager: whose the written fields are.
+const MANAGER: &str = "hale";
+/// Changes within this time are one change.
+const GATHER: Duration = Duration::from_millis(100);
+/// How often to look without a change: a disagreement of probe and readiness becomes one by lasting.
+const LOOK: Duration = Duration::from_secs(5);
+/// After this time the store has seen our own write, and is believed again.
+const ECHO: Duration = Duration::from_secs(10);
+/// For one write.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Writes at a time.
+const AT_ONCE: usize = 8;
+
+/// Everything that writing needs.
+pub struct Writer {
+    /// The API server.
+    pub client: Client,
+    /// Who this replica is.
+    pub identity: String,
+    /// The stores, for the statuses that are there.
+    pub watches: Arc<Watches>,
+    /// The snapshots.
+    pub newest: Newest,
+    /// The proxy.
+    pub dataplane: Dataplane,
+    /// Whether this replica leads.
+    pub leads: watch::Receiver<bool>,
+    /// `--publish-status-address`.
+    pub addresses: Vec<String>,
+    /// The controller's metrics.
+    pub metrics: Metrics,
+}
+
+/// A leadership that nobody else wants.
+pub fn always_leads() -> watch::Receiver<bool> {
+    // A receiver keeps its last value when its sender is gone.
+    watch::channel(true).1
+}
+
+/// Writes for as long as the process lives, whenever this replica leads.
+pub async fn write(mut writer: Writer) {
+    let mut changes = writer.dataplane.changes();
+    let mut wake = Instant::now();
+    let mut term = None;
+    loop {
+        tokio::select! {
+            () = closed_is_never(writer.newest.changed()) => {}
+            () = closed_is_never(changes.changed()) => {}
+            () = closed_is_never(writer.leads.changed()) => {}
+            () = tokio::time::sleep_until(wake) => {}
+        }
+        tokio::time::sleep(GATHER).await;
+        changes.mark_unchanged();
+        let leads = *writer.leads.borrow_and_update();
+        writer.metrics.leader.set(i64::from(leads));
+        let newest = writer.newest.borrow_and_update().clone();
+        wake = Instant::now() + LOOK;
+        let Some(published) = newest else { continue };
+        if !leads {
+            term = None;
+            continue;
+        }
+        let term = term.get_or_insert_with(|| Term::new(&writer));
+        let report = writer.dataplane.report();
+        term.events.tell(&published, &report, Instant::now());
+        wake = wake.min(term.write(&writer, &published, &report).await);
+    }
+}
+
+/// Waits for a change; of a channel without sender there is none.
+async fn closed_is_never<E>(change: impl Future<Output = Result<(), E>>) {
+    if change.await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// What is remembered while this replica leads.
+struct Term {
+    events: Events,
+    pace: Pace<Target>,
+    written: HashMap<ObjectKey, (UpstreamPolicyStatus, Instant)>,
+}
+
+/// An object whose status is written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Target {
+    Policy(ObjectKey),
+    Ingress(ObjectKey),
+}
+
+/// One write.
+enum Write {
+    Policy(ObjectKey, Box<UpstreamPolicyStatus>),
+    Ingress(ObjectKey, Vec<IngressLoadBalancerIngress>),
+}
+
+impl Write {
+    fn target(&self) -> Target {
+        match self {
+            Self::Policy(key, _) => Target::Policy(key.clone()),
+            Self::Ingress(key, _) => Target::Ingress(key.clone()),
+        }
+    }
+}
+
+impl Term {
+    fn new(writer: &Writer) -> Self {
+        let teller = Teller::start(
+            writer.client.clone(),
+            writer.identity.clone(),
+            &writer.metrics,
+        );
+        Self {
+            events: Events::new(teller),
+            pace: Pace::default(),
+            written: HashMap::new(),
+        }
+    }
+
+    /// Writes what differs. Returns when to look again at the latest.
+    async fn write(&mut self, writer: &Writer, published: &Published, report: &Report) -> Instant {
+        let mut writes = self.policies(writer, published, report);
+        writes.extend(ingresses(writer, published));
+        let now = Instant::now();
+        self.pace.forget_before(now);
+        let mut again = now + LOOK;
+        writes.retain(|write| match self.pace.due(&write.target(), now) {
+            Some(due) => {
+                again = again.min(due);
+                false
+            }
+            None => true,
+        });
+        for write in &writes {
+            self.pace.wrote(write.target(), now);
+        }
+        let mut results = futures::stream::iter(writes)
+            .map(|write| apply(&writer.client, write))
+            .buffer_unordered(AT_ONCE);
+        while let Some((write, outcome)) = results.next().await {
+            let result = match outcome {
+                Ok(()) => {
+                    if let Write::Policy(key, status) = write {
+                        self.written.insert(key, (*status, Instant::now()));
+                    }
+                    "ok"
+                }
+                // The object is gone, and with it the need to write.
+                Err(WriteError::Api(kube::Error::Api(status))) if status.code == 404 => "gone",
+                Err(error) => {
+                    tracing::warn!(object = ?write.target(), %error, "cannot write a status; trying again");
+                    "error"
+                }
+            };
+            let label = ResultLabel { result };
+            writer.metrics.status_writes.get_or_create(&label).inc();
+        }
+        again
+    }
+
+    fn policies(&mut self, writer: &Writer, published: &Published, report: &Report) -> Vec<Write> {
+        self.written.retain(|_, (_, at)| at.elapsed() < ECHO);
+        let upstreams = Upstreams::new(report);
+        let now = Timestamp::now();
+        let mut writes = Vec::new();
+        for outcome in &published.translation.policies {
+            let key = ObjectKey::new(&outcome.namespace, &outcome.name);
+            let Some(policy) = writer.watches.policies.get(&key) else {
+                continue;
+            };
+            let there = match self.written.get(&key) {
+                Some((status, _)) => Some(status),
+                None => policy.status.as_ref(),
+            };
+            let wanted = policy_status(outcome, &upstreams, there, now);
+            if there != Some(&wanted) {
+                writes.push(Write::Policy(key, Box::new(wanted)));
+            }
+        }
+        writes
+    }
+}
+
+/// Ingresses that are ours and have another address than they should.
+fn ingresses(writer: &Writer, published: &Published) -> Vec<Write> {
+    let service = writer.watches.publish_service.as_ref();
+    let service = service.and_then(|store| store.all().into_iter().next());
+    let Some(wanted) = addresses::wanted(&writer.addresses, service.as_deref()) else {
+        return Vec::new();
+    };
+    let mut writes = Vec::new();
+    for outcome in &published.translation.ingresses {
+        let key = ObjectKey::new(&outcome.namespace, &outcome.name);
+        let Some(ingress) = writer.watches.ingresses.get(&key) else {
+            continue;
+        };
+        if addresses::written(&ingress) != wanted {
+            writes.push(Write::Ingress(key, wanted.clone()));
+        }
+    }
+    writes
+}
+
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    #[error("the API server did not answer within {TIMEOUT:?}")]
+    Timeout,
+}
+
+async fn apply(client: &Client, write: Write) -> (Write, Result<(), WriteError>) {
+    let params = PatchParams::apply(MANAGER).force();
+    let patch = async {
+        match &write {
+            Write::Policy(key, status) => {
+                let api = Api::<UpstreamPolicy>::namespaced(client.clone(), &key.namespace);
+                let patch = Patch::Apply(json!({
+                    "apiVersion": "hale-ingress.io/v1alpha1",
+                    "kind": "UpstreamPolicy",
+                    "status": status,
+                }));
+                api.patch_status(&key.name, &params, &patch).await?;
+            }
+            Write::Ingress(key, addresses) => {
+                let api = Api::<Ingress>::namespaced(client.clone(), &key.namespace);
+                let patch = Patch::Apply(json!({
+                    "apiVersion": "networking.k8s.io/v1",
+                    "kind": "Ingress",
+                    "status": {"loadBalancer": {"ingress": addresses}},
+                }));
+                api.patch_status(&key.name, &params, &patch).await?;
+            }
+        }
+        Ok(())
+    };
+    let outcome = match tokio::time::timeout(TIMEOUT, patch).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(WriteError::Timeout),
+    };
+    (write, outcome)
+}

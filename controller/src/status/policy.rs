@@ -1,0 +1,221 @@
+//! The status of a policy, as a pure function: what became of it, what its peers are like, what was written before,
+//! and the time.
+//!
+//! Nothing in it changes while nothing happens. Counters (`7 in a row`) are left out, and times are the beginnings of
+//! states, in whole seconds: a probe that repeats its result gives the same document.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hale_crds::{
+    AncestorRef, AncestorStatus, CONTROLLER_NAME, MAX_UNHEALTHY_PEERS, TargetStatus,
+    UnhealthyPeer, UpstreamPolicyStatus,
+};
+use hale_dataplane::{
+    config::{Readiness, UpstreamId},
+    reason::Reason,
+    report::{PeerReport, Report, UpstreamReport},
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::translate::{PolicyOutcome, TargetOutcome};
+
+mod conditions;
+
+/// Rows in `status.targets`, as the CRD bounds them.
+const MAX_TARGETS: usize = 64;
+
+/// The upstreams of a report by their identity.
+pub struct Upstreams<'a>(BTreeMap<&'a UpstreamId, &'a UpstreamReport>);
+
+impl<'a> Upstreams<'a> {
+    /// An index of the report.
+    pub fn new(report: &'a Report) -> Self {
+        Self(report.upstreams.iter().map(|upstream| (&upstream.id, upstream)).collect())
+    }
+
+    /// The upstreams of these identities that are served.
+    fn select(&self, ids: &[UpstreamId]) -> Vec<&'a UpstreamReport> {
+        ids.iter().filter_map(|id| self.0.get(id).copied()).collect()
+    }
+}
+
+/// The status that a policy should have. `there` is the status that it has: conditions keep the time of their last
+/// transition from it.
+pub fn policy_status(
+    outcome: &PolicyOutcome,
+    upstreams: &Upstreams<'_>,
+    there: Option<&UpstreamPolicyStatus>,
+    now: Timestamp,
+) -> UpstreamPolicyStatus {
+    let ancestors = outcome.targets.iter().map(|target| {
+        let ancestor_ref = ancestor_ref(target);
+        let before = there
+            .iter()
+            .flat_map(|status| &status.ancestors)
+            .find(|ancestor| ancestor.ancestor_ref == ancestor_ref)
+            .map_or(&[][..], |ancestor| &ancestor.conditions);
+        AncestorStatus {
+            conditions: conditions::of(
+                target,
+                &upstreams.select(&target.upstreams),
+                outcome.generation,
+                before,
+                now,
+            ),
+            ancestor_ref,
+            controller_name: CONTROLLER_NAME.to_owned(),
+        }
+    });
+    // Two targets may lead to the same upstream: it is counted once.
+    let ids: BTreeSet<_> = outcome.targets.iter().flat_map(|target| &target.upstreams).collect();
+    let ids: Vec<_> = ids.into_iter().cloned().collect();
+    let reached = upstreams.select(&ids);
+    let (unhealthy_peers, omitted) = unhealthy(&reached);
+    let count = Count::of(&reached);
+    let (healthy, summary) = if reached.is_empty() {
+        (None, "no route reaches a target".to_owned())
+    } else {
+        (Some(count.fraction()), format!("{} peers serving", count.fraction()))
+    };
+    UpstreamPolicyStatus {
+        observed_generation: outcome.generation,
+        summary: Some(summary),
+        healthy,
+        ancestors: ancestors.collect(),
+        targets: reached.iter().take(MAX_TARGETS).map(|upstream| target_status(upstream)).collect(),
+        unhealthy_peers,
+        unhealthy_peers_omitted: omitted,
+    }
+}
+
+fn ancestor_ref(target: &TargetOutcome) -> AncestorRef {
+    AncestorRef {
+        group: target.target.group.clone(),
+        kind: target.target.kind.as_str().to_owned(),
+        name: target.target.name.clone(),
+        section_name: target.target.section_name.clone(),
+    }
+}
+
+fn target_status(upstream: &UpstreamReport) -> TargetStatus {
+    let count = Count::of(&[upstream]);
+    TargetStatus {
+        kind: "Service".to_owned(),
+        name: upstream.id.service.clone(),
+        port: upstream.id.port.clone(),
+        peers: number(count.peers),
+        serving: number(count.serving),
+        by_reason: count
+            .by_reason
+            .iter()
+            .map(|(reason, peers)| (reason.as_str().to_owned(), number(*peers)))
+            .collect(),
+    }
+}
+
+/// Peers, counted.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Count {
+    peers: usize,
+    serving: usize,
+    by_reason: BTreeMap<Reason, usize>,
+}
+
+impl Count {
+    fn of(upstreams: &[&UpstreamReport]) -> Self {
+        let mut count = Self::default();
+        for peer in counted(upstreams) {
+            count.peers += 1;
+            if peer.serving {
+                count.serving += 1;
+            } else if let Some(reason) = peer.reason {
+                *count.by_reason.entry(reason).or_default() += 1;
+            }
+        }
+        count
+    }
+
+    fn fraction(&self) -> String {
+        format!("{}/{}", self.serving, self.peers)
+    }
+}
+
+/// Peers that are on their way out and get no requests are not counted: a pod that is being replaced is not a sick
+/// pod, and a rolling restart of healthy pods leaves a policy healthy.
+fn counted<'a>(upstreams: &'a [&UpstreamReport]) -> impl Iterator<Item = &'a PeerReport> {
+    let leaves = |peer: &&PeerReport| {
+        !peer.serving && matches!(peer.readiness, Readiness::Draining | Readiness::Gone)
+    };
+    upstreams
+        .iter()
+        .flat_map(|upstream| &upstream.peers)
+        .filter(move |peer| !leaves(peer))
+}
+
+/// Whether a check of ours, or traffic, found the peer failing.
+fn fails(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::ActiveCheckFailed
+            | Reason::Ejected
+            | Reason::ConnectRefused
+            | Reason::ConnectTimeout
+            | Reason::TlsError
+    )
+}
+
+/// The worst peers, and how many more there are. Failing peers come first, then those that Kubernetes calls not
+/// ready; among them the one that has been out for longest.
+fn unhealthy(upstreams: &[&UpstreamReport]) -> (Vec<UnhealthyPeer>, i32) {
+    let mut out: Vec<(&PeerReport, Reason)> = counted(upstreams)
+        .filter_map(|peer| Some((peer, peer.reason?)))
+        // Below the panic threshold failing peers serve, and are no less unhealthy.
+        .filter(|(peer, reason)| !peer.serving || fails(*reason))
+        .collect();
+    out.sort_by_key(|(peer, reason)| {
+        (!fails(*reason), *reason, peer.since.as_second(), peer.address)
+    });
+    out.dedup_by_key(|(peer, _)| peer.address);
+    let omitted = out.len().saturating_sub(MAX_UNHEALTHY_PEERS);
+    let told = out.into_iter().take(MAX_UNHEALTHY_PEERS);
+    let peers = told.map(|(peer, reason)| UnhealthyPeer {
+        address: peer.address.to_string(),
+        pod: peer.pod.clone(),
+        node: peer.node.clone(),
+        reason: reason.as_str().to_owned(),
+        message: shortened(without_count(&peer.message), 1024),
+        since: Time(whole_seconds(peer.since)),
+    });
+    (peers.collect(), number(omitted))
+}
+
+/// The message without `, 7 in a row` at its end, which grows with every check.
+pub(crate) fn without_count(message: &str) -> &str {
+    message
+        .strip_suffix(" in a row")
+        .map(|head| head.trim_end_matches(|c: char| c.is_ascii_digit()))
+        .and_then(|head| head.strip_suffix(", "))
+        .unwrap_or(message)
+}
+
+/// At most `most` bytes, cut between characters.
+pub(crate) fn shortened(text: &str, most: usize) -> String {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+/// Kubernetes keeps seconds: more would differ from what is read back.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+fn number(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! The conditions of a policy for one target.
+
+use std::fmt::Write;
+
+use hale_dataplane::{
+    config::Readiness,
+    health::Verdict,
+    reason::Reason,
+    report::{PeerReport, UpstreamReport},
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::{Count, counted, shortened, whole_seconds, without_count};
+use crate::translate::TargetOutcome;
+
+/// Readiness and the check may differ for this long before that is told: after a start or a failure one of the two is
+/// always first.
+const DISAGREEMENT: SignedDuration = SignedDuration::from_secs(30);
+/// Peers that a message names.
+const NAMED: usize = 3;
+/// Bytes of a message that people still read.
+const MAX_MESSAGE: usize = 2048;
+
+/// `Accepted`, `Programmed`, and, where the target has upstreams, `Healthy` and (with an active check)
+/// `ReadinessAgrees`.
+pub(super) fn of(
+    target: &TargetOutcome,
+    upstreams: &[&UpstreamReport],
+    generation: Option<i64>,
+    before: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let (accepted, programmed) = (&target.accepted, &target.programmed);
+    let mut all = vec![
+        Judged {
+            type_: "Accepted",
+            status: accepted.reason.status(),
+            reason: accepted.reason.as_str(),
+            message: accepted.message.clone(),
+        },
+        Judged {
+            type_: "Programmed",
+            status: programmed.reason.status(),
+            reason: programmed.reason.as_str(),
+            message: programmed.message.clone(),
+        },
+    ];
+    if !upstreams.is_empty() {
+        all.push(healthy(upstreams));
+    }
+    if upstreams.iter().any(|upstream| upstream.checked) {
+        all.push(readiness_agrees(upstreams, now));
+    }
+    all.into_iter()
+        .map(|judged| judged.condition(generation, before, now))
+        .collect()
+}
+
+struct Judged {
+    type_: &'static str,
+    status: bool,
+    reason: &'static str,
+    message: String,
+}
+
+impl Judged {
+    /// The time of the last transition stays, unless the status is another than before.
+    fn condition(self, generation: Option<i64>, before: &[Condition], now: Timestamp) -> Condition {
+        let status = if self.status { "True" } else { "False" };
+        let since = before
+            .iter()
+            .find(|condition| condition.type_ == self.type_ && condition.status == status)
+            .map_or_else(|| Time(whole_seconds(now)), |condition| condition.last_transition_time.clone());
+        Condition {
+            type_: self.type_.to_owned(),
+            status: status.to_owned(),
+            reason: self.reason.to_owned(),
+            message: shortened(&self.message, MAX_MESSAGE),
+            observed_generation: generation,
+            last_transition_time: since,
+        }
+    }
+}
+
+fn healthy(upstreams: &[&UpstreamReport]) -> Judged {
+    let count = Count::of(upstreams);
+    let panic = upstreams.iter().any(|upstream| upstream.panic);
+    let reason = if count.serving == 0 {
+        "NoPeerServing"
+    } else if panic {
+        "Panic"
+    } else if count.serving < count.peers {
+        "SomePeersUnhealthy"
+    } else {
+        "AllPeersServing"
+    };
+    let mut message = format!("{} serving", count.fraction());
+    if panic {
+        message.push_str(" (too few peers pass their check, so failing ones are served, too)");
+    }
+    let reasons: Vec<_> = count
+        .by_reason
+        .iter()
+        .map(|(reason, peers)| explain(upstreams, *reason, *peers))
+        .collect();
+    if !reasons.is_empty() {
+        let _ = write!(message, ": {}", reasons.join(", "));
+    }
+    for upstream in upstreams.iter().filter(|upstream| upstream.peers.is_empty()) {
+        let reason = upstream.reason.unwrap_or(Reason::NoEndpoints);
+        let _ = write!(message, "; {}: {reason}", upstream.id);
+        if !upstream.message.is_empty() {
+            let _ = write!(message, " ({})", upstream.message);
+        }
+    }
+    Judged {
+        type_: "Healthy",
+        status: reason == "AllPeersServing",
+        reason,
+        message,
+    }
+}
+
+/// `2 ActiveCheckFailed (GET /healthz: HTTP 503, want 200-399)`; what the peers say in parentheses, if they agree.
+fn explain(upstreams: &[&UpstreamReport], reason: Reason, peers: usize) -> String {
+    let mut messages = counted(upstreams)
+        .filter(|peer| !peer.serving && peer.reason == Some(reason))
+        .map(|peer| without_count(&peer.message));
+    let first = messages.next().unwrap_or_default();
+    if first.is_empty() || messages.any(|message| message != first) {
+        format!("{peers} {reason}")
+    } else {
+        format!("{peers} {reason} ({first})")
+    }
+}
+
+fn readiness_agrees(upstreams: &[&UpstreamReport], now: Timestamp) -> Judged {
+    let lasting = |readiness: Readiness, probe: Verdict| -> Vec<&PeerReport> {
+        let mut peers: Vec<_> = upstreams
+            .iter()
+            .filter(|upstream| upstream.checked)
+            .flat_map(|upstream| &upstream.peers)
+            .filter(|peer| peer.readiness == readiness && peer.probe == probe)
+            .filter(|peer| now.duration_since(peer.since) >= DISAGREEMENT)
+            .collect();
+        peers.sort_by_key(|peer| (peer.since.as_second(), peer.address));
+        peers
+    };
+    let failing = lasting(Readiness::Ready, Verdict::Fail);
+    let passing = lasting(Readiness::Unready, Verdict::Pass);
+    let (reason, message) = if !failing.is_empty() {
+        let what = "Ready for Kubernetes but fails the policy's check";
+        ("ReadyButFailingChecks", disagreement(&failing, what))
+    } else if !passing.is_empty() {
+        let what = "not Ready for Kubernetes but passes the policy's check";
+        ("NotReadyButPassing", disagreement(&passing, what))
+    } else {
+        ("Agrees", "the pods' readiness and the policy's check agree".to_owned())
+    };
+    Judged {
+        type_: "ReadinessAgrees",
+        status: reason == "Agrees",
+        reason,
+        message,
+    }
+}
+
+fn disagreement(peers: &[&PeerReport], what: &str) -> String {
+    let named: Vec<_> = peers
+        .iter()
+        .take(NAMED)
+        .map(|peer| {
+            let name = peer.pod.clone().unwrap_or_else(|| peer.address.to_string());
+            format!("{name} is {what} since {}", peer.since.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        })
+        .collect();
+    let mut message = named.join("; ");
+    if peers.len() > NAMED {
+        let _ = write!(message, "; and {} more", peers.len() - NAMED);
+    }
+    message
+}
