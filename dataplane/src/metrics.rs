@@ -1,18 +1,47 @@
 //! What is counted, and how it is shown to Prometheus.
 //!
-//! Handles ([`UpstreamMetrics`]) sit in the compiled table: the request path adds to atomics and looks
-//! nothing up. They are kept by [`Metrics`] as long as the upstream exists, so that a new table does not
-//! reset them. Labels come from closed enums and configured names only.
+//! Handles ([`UpstreamMetrics`]) sit in the compiled table: the request path adds to atomics of its own
+//! thread's shard and looks nothing up. [`Metrics`] keeps the handles as long as their upstream exists, so
+//! that a new table does not reset them. Labels come from closed enums and configured names only; series
+//! of one upstream appear with their first count, so that a thousand idle upstreams cost a scrape nothing.
+//!
+//! | name | labels | what |
+//! |---|---|---|
+//! | `hale_requests_total` | `upstream`, `code_class` (`1xx`…`5xx`, `none`: the client went away) | requests that were routed to an upstream, by the status that the client got |
+//! | `hale_request_duration_seconds` | `upstream` | from the request's head to the last byte of the response |
+//! | `hale_upstream_attempts_total` | `upstream`, `outcome` | attempts, by what came of them |
+//! | `hale_upstream_retries_total` | `upstream` | attempts after the first |
+//! | `hale_upstream_in_flight` | `upstream` | requests that peers are answering |
+//! | `hale_probes_total` | `upstream`, `result` (`pass`, `fail`) | active checks |
+//! | `hale_peers` | `upstream`, `standing`, `reason` | peers now; `reason` is empty where all is well |
+//! | `hale_rejects_total` | `reason` | answers that the proxy gave by itself |
+//! | `hale_connections` | `listener` | connections that are open |
+//! | `hale_connections_accepted_total` | `listener` | connections accepted |
+//! | `hale_connections_refused_total` | | connections closed at once, because there were too many |
+//! | `hale_tls_handshake_failures_total` | | handshakes with clients that failed |
+//! | `hale_table_generation` | | counts the tables published |
+//! | `hale_table_age_seconds` | | since the last was published |
+//! | `hale_table_info` | `fingerprint` | equal on replicas that serve the same |
+//! | `hale_access_log_dropped_total` | | lines lost because the log's writer was behind |
 
 use std::{
+    collections::BTreeMap,
+    fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use prometheus_client::registry::Registry;
+
 use crate::{config::UpstreamId, reason::Reason, report::Report};
+
+use shard::Shard;
+
+mod exposition;
+mod shard;
 
 /// What came of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,31 +66,90 @@ pub enum Outcome {
     Cancelled,
 }
 
-/// What is counted of one upstream.
+impl Outcome {
+    /// Every outcome; the position of each is its index in a shard.
+    const ALL: [Self; 9] = [
+        Self::Answered(0),
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::TlsError,
+        Self::UpstreamReset,
+        Self::UpstreamTimeout,
+        Self::ProtocolError,
+        Self::Saturated,
+        Self::Cancelled,
+    ];
+
+    /// As label and in the access log; where there is a [`Reason`] for it, its code.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered(_) => "Answered",
+            Self::ConnectRefused => Reason::ConnectRefused.as_str(),
+            Self::ConnectTimeout => Reason::ConnectTimeout.as_str(),
+            Self::TlsError => Reason::TlsError.as_str(),
+            Self::UpstreamReset => Reason::UpstreamReset.as_str(),
+            Self::UpstreamTimeout => Reason::UpstreamTimeout.as_str(),
+            Self::ProtocolError => Reason::ProtocolError.as_str(),
+            Self::Saturated => Reason::Saturated.as_str(),
+            Self::Cancelled => "Cancelled",
+        }
+    }
+
+    const fn index(self) -> usize {
+        match self {
+            Self::Answered(_) => 0,
+            Self::ConnectRefused => 1,
+            Self::ConnectTimeout => 2,
+            Self::TlsError => 3,
+            Self::UpstreamReset => 4,
+            Self::UpstreamTimeout => 5,
+            Self::ProtocolError => 6,
+            Self::Saturated => 7,
+            Self::Cancelled => 8,
+        }
+    }
+}
+
+/// What is counted of one upstream. Adding costs one or a few uncontended atomic additions.
 #[derive(Debug)]
 pub struct UpstreamMetrics {
-    retries: AtomicU64,
+    shards: Box<[Shard]>,
+    passed: AtomicU64,
+    failed: AtomicU64,
 }
 
 impl UpstreamMetrics {
+    fn new(shards: usize) -> Self {
+        Self {
+            shards: (0..shards).map(|_| Shard::default()).collect(),
+            passed: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
+    }
+
     /// A request ended. `status` is what the client got; `None` if it went away before.
     pub fn request(&self, status: Option<u16>, duration: Duration) {
-        let _ = (status, duration);
+        self.shard().request(status, duration);
     }
 
     /// An attempt ended.
     pub fn attempt(&self, outcome: Outcome) {
-        let _ = outcome;
+        self.shard().attempt(outcome);
     }
 
     /// An attempt is made again.
     pub fn retry(&self) {
-        self.retries.fetch_add(1, Ordering::Relaxed);
+        self.shard().retry();
     }
 
     /// A check ended.
     pub fn probe(&self, pass: bool) {
-        let _ = pass;
+        let counter = if pass { &self.passed } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn shard(&self) -> &Shard {
+        &self.shards[shard::current() % self.shards.len()]
     }
 }
 
@@ -74,62 +162,135 @@ pub enum Listener {
     Https,
 }
 
+impl Listener {
+    const ALL: [Self; 2] = [Self::Http, Self::Https];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
 /// Everything that is counted.
-#[derive(Debug, Default)]
-pub struct Metrics {}
+#[derive(Debug)]
+pub struct Metrics {
+    /// Locked when a table is published and at a scrape, never for a request.
+    upstreams: Mutex<BTreeMap<UpstreamId, Arc<UpstreamMetrics>>>,
+    shards: usize,
+    rejects: [AtomicU64; Reason::ALL.len()],
+    open: [AtomicU64; 2],
+    accepted: [AtomicU64; 2],
+    refused: AtomicU64,
+    tls_failures: AtomicU64,
+    log_dropped: Arc<AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new(Arc::default())
+    }
+}
 
 impl Metrics {
     /// Nothing counted yet. `log_dropped` is [`Log::dropped_counter`](crate::access_log::Log::dropped_counter).
     pub fn new(log_dropped: Arc<AtomicU64>) -> Self {
-        let _ = log_dropped;
-        Self::default()
+        Self {
+            upstreams: Mutex::default(),
+            shards: shard::how_many(),
+            rejects: [const { AtomicU64::new(0) }; Reason::ALL.len()],
+            open: Default::default(),
+            accepted: Default::default(),
+            refused: AtomicU64::new(0),
+            tls_failures: AtomicU64::new(0),
+            log_dropped,
+        }
     }
 
     /// The handle of an upstream, to be put into a table; the same one for the same id.
     pub fn upstream(&self, id: &UpstreamId) -> Arc<UpstreamMetrics> {
-        let _ = id;
-        Arc::new(UpstreamMetrics {
-            retries: AtomicU64::new(0),
-        })
+        let mut upstreams = self.upstreams();
+        if let Some(known) = upstreams.get(id) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(UpstreamMetrics::new(self.shards));
+        upstreams.insert(id.clone(), Arc::clone(&new));
+        new
     }
 
     /// Forgets the upstreams for which `keep` is false. Called with each publish.
-    pub fn retain(&self, keep: impl FnMut(&UpstreamId) -> bool) {
-        let _ = keep;
+    pub fn retain(&self, mut keep: impl FnMut(&UpstreamId) -> bool) {
+        self.upstreams().retain(|id, _| keep(id));
     }
 
     /// The proxy answered by itself.
     pub fn reject(&self, reason: Reason) {
-        let _ = reason;
+        if let Some(counter) = self.rejects.get(reason as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A connection was accepted; it counts as open until the guard is dropped.
     pub fn connection(self: &Arc<Self>, listener: Listener) -> ConnectionGuard {
+        self.accepted[listener as usize].fetch_add(1, Ordering::Relaxed);
+        self.open[listener as usize].fetch_add(1, Ordering::Relaxed);
         ConnectionGuard {
-            _metrics: Arc::clone(self),
-            _listener: listener,
+            metrics: Arc::clone(self),
+            listener,
         }
     }
 
     /// A connection was refused because there are too many.
-    pub fn connection_refused(&self) {}
+    pub fn connection_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
 
     /// A handshake with a client failed.
-    pub fn tls_failure(&self) {}
+    pub fn tls_failure(&self) {
+        self.tls_failures.fetch_add(1, Ordering::Relaxed);
+    }
 
-    /// Makes these metrics, and the standings of `report`, part of a registry.
+    /// Makes these metrics, and the standings of `report`, part of a registry. The names are whole: the
+    /// registry should have no prefix.
     pub fn register(
         self: &Arc<Self>,
-        registry: &mut prometheus_client::registry::Registry,
+        registry: &mut Registry,
         report: impl Fn() -> Report + Send + Sync + 'static,
     ) {
-        let _ = (registry, report);
+        registry.register_collector(Box::new(exposition::Exposition::new(
+            Arc::clone(self),
+            Box::new(report),
+        )));
+    }
+
+    fn upstreams(&self) -> std::sync::MutexGuard<'_, BTreeMap<UpstreamId, Arc<UpstreamMetrics>>> {
+        self.upstreams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Counts a connection as open while it lives.
-#[derive(Debug)]
 pub struct ConnectionGuard {
-    _metrics: Arc<Metrics>,
-    _listener: Listener,
+    metrics: Arc<Metrics>,
+    listener: Listener,
 }
+
+impl fmt::Debug for ConnectionGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ConnectionGuard")
+            .field(&self.listener)
+            .finish()
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.metrics.open[self.listener as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
