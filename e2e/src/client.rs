@@ -104,6 +104,12 @@ impl Ask {
         self
     }
 
+    /// Whether it goes over TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self.protocol, Protocol::Https1 | Protocol::Https2)
+    }
+
     /// Sends it, and reads the answer to its end.
     ///
     /// # Errors

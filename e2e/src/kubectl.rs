@@ -67,6 +67,14 @@ impl Cluster {
         .await
     }
 
+    /// Runs kubectl with something on its standard input.
+    ///
+    /// # Errors
+    /// When kubectl cannot be run.
+    pub async fn kubectl_with(&self, args: &[&str], input: &str) -> anyhow::Result<Printed> {
+        self.run("kubectl", args, Some(input)).await
+    }
+
     /// Runs helm and gives what it printed.
     ///
     /// # Errors

@@ -40,8 +40,14 @@ pub(super) fn write(folder: &Path) -> anyhow::Result<()> {
         format!("{token},admin,admin,\"system:masters\"\n"),
     )?;
     let service_accounts = rcgen::KeyPair::generate()?;
-    fs::write(folder.join("service-account.key"), service_accounts.serialize_pem())?;
-    fs::write(folder.join("service-account.pub"), service_accounts.public_key_pem())?;
+    fs::write(
+        folder.join("service-account.key"),
+        service_accounts.serialize_pem(),
+    )?;
+    fs::write(
+        folder.join("service-account.pub"),
+        service_accounts.public_key_pem(),
+    )?;
     fs::write(kubeconfig(folder), admin(folder, &token).to_string())?;
     fs::write(folder.join("containerd.toml"), containerd(folder))?;
     fs::write(folder.join("cni/10-e2e.conflist"), cni().to_string())?;

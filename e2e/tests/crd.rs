@@ -1,0 +1,229 @@
+//! What the API server says to the CRD, and to policies.
+
+use crate::stage::Stage;
+use anyhow::{Context as _, ensure};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+
+/// The CRD's name in the API.
+pub const NAME: &str = "upstreampolicies.hale-ingress.io";
+
+pub async fn the_api_server_takes_the_crd_without_a_warning(stage: &Stage) -> anyhow::Result<()> {
+    let crds = Api::<CustomResourceDefinition>::all(stage.world.cluster.client());
+    let conditions = crds
+        .get(NAME)
+        .await?
+        .status
+        .and_then(|status| status.conditions)
+        .unwrap_or_default();
+    for wanted in ["Established", "NamesAccepted"] {
+        let found = conditions
+            .iter()
+            .find(|condition| condition.type_ == wanted);
+        ensure!(
+            found.is_some_and(|condition| condition.status == "True"),
+            "{wanted}: {conditions:?}"
+        );
+    }
+    let bad = conditions
+        .iter()
+        .find(|condition| condition.type_ == "NonStructuralSchema");
+    ensure!(bad.is_none(), "{bad:?}");
+
+    // What is installed is sent again as it is in the chart: warnings are on kubectl's standard error.
+    let file = hale_e2e::cache::repository().join("charts/hale/crd/upstreampolicies.yaml");
+    let manifest =
+        std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    let args = [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--dry-run=server",
+        "-f",
+        "-",
+    ];
+    let printed = stage.world.cluster.kubectl_with(&args, &manifest).await?;
+    ensure!(
+        printed.success && printed.err.is_empty(),
+        "{}{}",
+        printed.out,
+        printed.err
+    );
+    Ok(())
+}
+
+pub async fn kubectl_explain_reads_like_documentation(stage: &Stage) -> anyhow::Result<()> {
+    for (field, wanted) in [
+        ("upol", &["UpstreamPolicy says how Hale treats"][..]),
+        (
+            "upol.spec.healthCheck.active",
+            &["interval", "default 5s", "unhealthyThreshold", "default 3"],
+        ),
+        ("upol.spec.targetRefs", &["sectionName"]),
+        ("upol.status.unhealthyPeers", &["reason", "since"]),
+    ] {
+        // The short name goes through discovery, which a client caches; the API server's own copy is slow, too.
+        let text = hale_e2e::wait::until(
+            &format!("kubectl explain {field}"),
+            crate::stage::SOON,
+            || async {
+                stage.world.cluster.kubectl(&["explain", field]).await
+            },
+        )
+        .await?;
+        // kubectl breaks lines wherever they get long.
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for wanted in wanted {
+            ensure!(
+                words.contains(wanted),
+                "kubectl explain {field} does not say {wanted:?}:\n{text}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A policy with this `spec`, in flow style.
+fn policy(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: hale-ingress.io/v1alpha1\nkind: UpstreamPolicy\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
+    )
+}
+
+const SERVICE: &str = "targetRefs: [{group: '', kind: Service, name: a}]";
+const INGRESS: &str = "targetRefs: [{group: networking.k8s.io, kind: Ingress, name: a}]";
+
+/// What is wrong, the spec, and what the message must say.
+fn wrong() -> Vec<(&'static str, String, &'static str)> {
+    let on_service = |rest: &str| format!("{SERVICE}, {rest}");
+    let check = |rest: &str| format!("{SERVICE}, healthCheck: {{active: {{{rest}}}}}");
+    vec![
+        ("no target", "targetRefs: []".into(), "should have at least 1 items"),
+        ("no targetRefs", "retry: {}".into(), "Required value"),
+        (
+            "17 targets",
+            format!(
+                "targetRefs: [{}]",
+                (0..17).map(|n| format!("{{group: '', kind: Service, name: a{n}}}")).collect::<Vec<_>>().join(", ")
+            ),
+            "must have at most 16 items",
+        ),
+        (
+            "a target of another kind",
+            "targetRefs: [{group: '', kind: Pod, name: a}]".into(),
+            "supported values: \"Service\", \"Ingress\"",
+        ),
+        (
+            "the wrong group",
+            "targetRefs: [{group: networking.k8s.io, kind: Service, name: a}]".into(),
+            "group must be \"\" for kind Service",
+        ),
+        (
+            "a port of an Ingress",
+            "targetRefs: [{group: networking.k8s.io, kind: Ingress, name: a, sectionName: http}]".into(),
+            "an Ingress has none",
+        ),
+        (
+            "the same target twice",
+            "targetRefs: [{group: '', kind: Service, name: a}, {group: '', kind: Service, name: a}]".into(),
+            "the same target is named twice",
+        ),
+        (
+            "a health check for an Ingress",
+            format!("{INGRESS}, healthCheck: {{active: {{tcp: {{}}}}}}"),
+            "every targetRef must be a Service",
+        ),
+        (
+            "a load balancer for an Ingress",
+            format!("{INGRESS}, loadBalancer: {{type: RoundRobin}}"),
+            "every targetRef must be a Service",
+        ),
+        ("TLS for an Ingress", format!("{INGRESS}, tls: {{}}"), "every targetRef must be a Service"),
+        ("no kind of check", check("interval: 1s"), "set exactly one of http and tcp"),
+        ("two kinds of checks", check("http: {}, tcp: {}"), "set exactly one of http and tcp"),
+        ("a timeout longer than the interval", check("tcp: {}, interval: 1s, timeout: 2s"), "must not be longer than interval"),
+        ("an interval of no duration", check("tcp: {}, interval: 5"), "must be of type string"),
+        ("an interval without a unit", check("tcp: {}, interval: '5'"), "should match '^([0-9]{1,5}(h|m|s|ms)){1,4}$'"),
+        ("an interval that is too short", check("tcp: {}, interval: 10ms"), "interval must be 100ms to 1h"),
+        ("a threshold of 0", check("tcp: {}, unhealthyThreshold: 0"), "should be greater than or equal to 1"),
+        ("a jitter of 200 %", check("tcp: {}, jitterPercent: 200"), "should be less than or equal to 100"),
+        ("a port of 70000", check("tcp: {}, port: 70000"), "should be less than or equal to 65535"),
+        ("a path without a slash", check("http: {path: healthz}"), "should match"),
+        ("a status of 999", check("http: {expectedStatuses: ['999']}"), "should match"),
+        ("a range of statuses backwards", check("http: {expectedStatuses: ['299-200']}"), "from the lower to the higher"),
+        ("a Host among the headers", check("http: {headers: [{name: Host, value: a}]}"), "use the field host"),
+        ("two expectations of a body", check("http: {expectedBody: {contains: a, regex: b}}"), "exactly one of contains and regex"),
+        ("a method of no check", check("http: {method: DELETE}"), "supported values"),
+        ("an unknown balancer", on_service("loadBalancer: {type: Random}"), "supported values: \"RoundRobin\", \"LeastRequest\""),
+        ("11 tries", on_service("retry: {attempts: 11}"), "should be less than or equal to 10"),
+        ("a retry of status 200", on_service("retry: {codes: [200]}"), "should be greater than or equal to 400"),
+        ("a timeout of two days", on_service("timeouts: {request: 48h}"), "at most 24h"),
+        (
+            "trust in anyone and in someone",
+            on_service("tls: {insecureSkipVerify: true, caCertificateRefs: [{kind: Secret, name: a}]}"),
+            "insecureSkipVerify trusts anyone",
+        ),
+        // The API server drops unknown fields; kubectl asks it to refuse them.
+        ("a field that does not exist", on_service("healthChek: {}"), "unknown field \"spec.healthChek\""),
+    ]
+}
+
+pub async fn wrong_policies_are_refused_with_understandable_messages(
+    stage: &Stage,
+) -> anyhow::Result<()> {
+    let mut complaints = Vec::new();
+    for (what, spec, message) in wrong() {
+        let printed = stage
+            .world
+            .cluster
+            .try_apply(&stage.namespace, &policy("wrong", &spec))
+            .await?;
+        if printed.success {
+            complaints.push(format!("{what} was accepted"));
+            stage
+                .kubectl(&["delete", "upstreampolicy", "wrong"])
+                .await?;
+        } else if !printed.err.contains(message) {
+            complaints.push(format!(
+                "{what}: {message:?} is not said in {}",
+                printed.err.trim()
+            ));
+        }
+    }
+    ensure!(complaints.is_empty(), "{}", complaints.join("\n"));
+    Ok(())
+}
+
+pub async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result<()> {
+    let everything = format!(
+        "{SERVICE}, healthCheck: {{readiness: Ignore, terminating: Never, panicThreshold: 50, active: {{\
+         http: {{method: HEAD, path: '/a?b=c', host: a.test, headers: [{{name: X-A, value: b}}], \
+         expectedStatuses: ['200', '300-399'], expectedBody: {{regex: 'o.'}}}}, port: admin, interval: 1m30s, \
+         timeout: 500ms, jitterPercent: 0, unhealthyThreshold: 1, healthyThreshold: 1, initial: Healthy}}}}, \
+         loadBalancer: {{type: RoundRobin}}, retry: {{attempts: 0, codes: [502], failures: [Reset], backoff: 0s, \
+         perTryTimeout: 1s, nonIdempotent: WithIdempotencyKey, samePeer: Never, \
+         budget: {{percent: 10, interval: 5s, minRetries: 0}}}}, \
+         timeouts: {{connect: 500ms, request: 10s, backendRequest: 5s, idle: 0s}}, \
+         tls: {{hostname: a.test, caCertificateRefs: [{{kind: ConfigMap, name: ca}}], clientCertificateRef: {{name: own}}}}"
+    );
+    for (name, spec) in [
+        ("everything", everything.as_str()),
+        ("nothing", SERVICE),
+        (
+            "on-ingress",
+            &format!("{INGRESS}, retry: {{}}, timeouts: {{request: 1s}}"),
+        ),
+        (
+            "tcp",
+            &format!(
+                "{SERVICE}, healthCheck: {{active: {{tcp: {{send: PING, receive: PONG}}, interval: 100ms}}}}"
+            ),
+        ),
+    ] {
+        stage
+            .apply(&policy(name, spec))
+            .await
+            .with_context(|| name.to_owned())?;
+    }
+    Ok(())
+}

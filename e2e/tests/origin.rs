@@ -1,0 +1,184 @@
+//! The backends of a scenario: Deployment, Service, and orders to their pods.
+
+use crate::stage::Stage;
+use anyhow::{Context as _, ensure};
+use hale_e2e::client::Ask;
+use hale_e2e::images;
+use hale_e2e::wait::until;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Some pods of the test backend behind a Service of the same name.
+pub struct Origin {
+    pub name: &'static str,
+    pub replicas: i32,
+    /// The Service port's `appProtocol`.
+    pub app_protocol: Option<&'static str>,
+}
+
+/// A pod that runs.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    pub name: String,
+    pub ip: IpAddr,
+}
+
+impl Origin {
+    pub fn new(name: &'static str, replicas: i32) -> Self {
+        Self {
+            name,
+            replicas,
+            app_protocol: None,
+        }
+    }
+
+    /// The Service has the ports 80 `http` (the traffic) and 81 `admin`.
+    pub fn manifests(&self) -> String {
+        let Self { name, replicas, .. } = self;
+        let protocol = self
+            .app_protocol
+            .map(|protocol| format!(", appProtocol: {protocol}"))
+            .unwrap_or_default();
+        let image = images::ORIGIN;
+        format!(
+            r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      containers:
+      - name: origin
+        image: {image}
+        imagePullPolicy: Never
+        env:
+        - {{name: ORIGIN_NAME, value: {name}}}
+        - {{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}
+        - {{name: NODE_NAME, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}
+        ports: [{{name: http, containerPort: 8080}}, {{name: admin, containerPort: 8081}}]
+        readinessProbe:
+          httpGet: {{path: /ready, port: admin}}
+          periodSeconds: 1
+          failureThreshold: 1
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec:
+  selector: {{app: {name}}}
+  ports:
+  - {{name: http, port: 80, targetPort: http{protocol}}}
+  - {{name: admin, port: 81, targetPort: admin}}
+"#
+        )
+    }
+
+    /// Waits until all replicas are ready, and none is left of an earlier template.
+    pub async fn is_ready(&self, stage: &Stage) -> anyhow::Result<()> {
+        until(
+            &format!("{} to be ready", self.name),
+            Duration::from_secs(60),
+            || async {
+                let status = stage
+                    .api::<Deployment>()
+                    .get(self.name)
+                    .await?
+                    .status
+                    .unwrap_or_default();
+                let ready = status.ready_replicas.unwrap_or(0);
+                ensure!(
+                    ready == self.replicas && status.replicas.unwrap_or(0) == ready,
+                    "{ready} pods are ready"
+                );
+                Ok(())
+            },
+        )
+        .await
+    }
+
+    /// The pods that are not going.
+    pub async fn pods(&self, stage: &Stage) -> anyhow::Result<Vec<Backend>> {
+        let label = format!("app={}", self.name);
+        let pods = stage
+            .api::<Pod>()
+            .list(&ListParams::default().labels(&label))
+            .await?;
+        let pods = pods
+            .into_iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        pods.map(|pod| {
+            let ip = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.pod_ip.as_ref())
+                .context("a pod without address")?;
+            Ok(Backend {
+                name: pod.name_any(),
+                ip: ip.parse()?,
+            })
+        })
+        .collect()
+    }
+}
+
+impl Backend {
+    /// An order to this pod: `ready=false`, `check=503`, joined by `&`.
+    pub async fn set(&self, orders: &str) -> anyhow::Result<()> {
+        let ask = Ask::get("admin", &format!("/set?{orders}"));
+        ask.send(SocketAddr::new(self.ip, 8081))
+            .await?
+            .want(200)
+            .map(drop)
+    }
+}
+
+/// An Ingress with one rule for a whole host.
+pub fn ingress(name: &str, host: &str, service: &str) -> String {
+    ingress_with_paths(name, host, &[("Prefix", "/", service, "name: http")])
+}
+
+/// An Ingress for a host with paths: (type, path, Service, port).
+pub fn ingress_with_paths(name: &str, host: &str, paths: &[(&str, &str, &str, &str)]) -> String {
+    let mut text = format!(
+        "\n---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: {name}}}\nspec:\n  \
+         ingressClassName: hale\n  rules:\n  - host: \"{host}\"\n    http:\n      paths:\n"
+    );
+    for (kind, path, service, port) in paths {
+        text.push_str(&format!(
+            "      - {{path: \"{path}\", pathType: {kind}, backend: {{service: {{name: {service}, port: {{{port}}}}}}}}}\n"
+        ));
+    }
+    text
+}
+
+/// A policy for a Service, with an HTTP check of `/healthz` every 500 ms that two failures or passes decide.
+pub fn checking_policy(name: &str, service: &str) -> String {
+    format!(
+        r"
+---
+apiVersion: hale-ingress.io/v1alpha1
+kind: UpstreamPolicy
+metadata: {{name: {name}}}
+spec:
+  targetRefs: [{{group: '', kind: Service, name: {service}, sectionName: http}}]
+  healthCheck:
+    active:
+      http: {{path: /healthz}}
+      interval: 500ms
+      timeout: 400ms
+      jitterPercent: 0
+      unhealthyThreshold: 2
+      healthyThreshold: 2
+"
+    )
+}
