@@ -1,11 +1,36 @@
 //! `translate(&Cluster, &Settings) -> Translation`: what is served, and what is wrong, decided from a
 //! snapshot alone. No clock, no randomness, no I/O, no log; it cannot fail. One rulebook per kind.
 
+mod certificates;
+mod class;
+mod endpoints;
+mod findings;
+mod hosts;
+mod ingress;
+mod policy;
+mod secret;
+mod service;
+mod upstreams;
+
 use hale_crds::TargetRef;
-use hale_dataplane::config::{Config, UpstreamId};
+use hale_dataplane::{
+    config::{Action, Config, ObjectRef, PathRule, RequestPolicy, Route, UpstreamId, VirtualHost},
+    tls::Certificate,
+};
 use serde::Serialize;
 
-use crate::{cluster::Cluster, finding::Finding, settings::Settings};
+use crate::{
+    cluster::{Cluster, key},
+    finding::{Finding, FindingReason, Severity},
+    settings::{ObjectKey, Settings},
+};
+
+use certificates::Certificates;
+use findings::Findings;
+use hosts::Hosts;
+use policy::{Policies, Reached};
+use service::PortRef;
+use upstreams::Upstreams;
 
 /// What translation gives.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -134,6 +159,160 @@ impl ProgrammedReason {
 }
 
 /// Decides what is served.
-pub fn translate(_cluster: &Cluster, _settings: &Settings) -> Translation {
-    Translation::default()
+pub fn translate(cluster: &Cluster, settings: &Settings) -> Translation {
+    let mut findings = Findings::default();
+    let ours = class::ours(cluster, settings);
+
+    // Who has which host and path.
+    let mut hosts = Hosts::default();
+    let named: Vec<_> = ours
+        .iter()
+        .map(|ingress| ingress::claim(ingress, &mut hosts, &mut findings))
+        .collect();
+
+    // Which certificate is for which host.
+    let mut certificates = Certificates::new(cluster);
+    let mut outcomes = Vec::new();
+    for (ingress, named) in ours.iter().zip(&named) {
+        let secured = certificates.add(ingress, named, &mut findings);
+        for host in named {
+            if secured
+                .iter()
+                .any(|secured| certificates::covers(secured, host))
+            {
+                hosts.with_tls(host, &ingress::reference(ingress));
+            }
+        }
+        let key = key(&ingress.metadata);
+        outcomes.push(IngressOutcome {
+            namespace: key.namespace,
+            name: key.name,
+            tls: !secured.is_empty(),
+            upstreams: Vec::new(),
+        });
+    }
+
+    // Where requests go, and how they are treated there.
+    let mut policies = Policies::read(cluster, settings);
+    let mut upstreams = Upstreams::new(cluster, settings);
+    let mut reached = Reached::default();
+    let mut build = Build {
+        policies: &mut policies,
+        upstreams: &mut upstreams,
+        reached: &mut reached,
+        findings: &mut findings,
+    };
+    let hosts = build.hosts(hosts, settings);
+    let default_route = build.default_route(settings);
+
+    outcomes.sort();
+    for outcome in &mut outcomes {
+        let key = ObjectKey::new(&*outcome.namespace, &*outcome.name);
+        let upstreams = reached.by_ingress.get(&key);
+        outcome.upstreams = upstreams.into_iter().flatten().cloned().collect();
+    }
+    let policies = policies.outcomes(&reached, &mut findings);
+    let default_certificate = default_certificate(cluster, settings, &mut findings);
+    Translation {
+        config: Config {
+            hosts,
+            default_route,
+            upstreams: upstreams.into_sorted(),
+            certificates: certificates.into_sorted(),
+            default_certificate,
+        },
+        findings: findings.into_sorted(),
+        ingresses: outcomes,
+        policies,
+    }
+}
+
+/// What routes are built with.
+struct Build<'b, 'a> {
+    policies: &'b mut Policies<'a>,
+    upstreams: &'b mut Upstreams<'a>,
+    reached: &'b mut Reached,
+    findings: &'b mut Findings,
+}
+
+impl Build<'_, '_> {
+    fn hosts(&mut self, hosts: Hosts<'_>, settings: &Settings) -> Vec<VirtualHost> {
+        hosts
+            .into_sorted()
+            .map(|(pattern, host)| VirtualHost {
+                https_redirect: settings.ssl_redirect && host.tls,
+                routes: host
+                    .paths
+                    .into_iter()
+                    .map(|(path, claim)| {
+                        let action = self.upstreams.backend(
+                            &claim.ingress,
+                            claim.backend,
+                            self.policies,
+                            self.findings,
+                        );
+                        let owner = ObjectKey::new(&*claim.ingress.namespace, &*claim.ingress.name);
+                        self.route(path, claim.ingress, Some(&owner), action)
+                    })
+                    .collect(),
+                host: pattern,
+            })
+            .collect()
+    }
+
+    /// What answers where no rule does, as the command line has it.
+    fn default_route(&mut self, settings: &Settings) -> Option<Route> {
+        let key = settings.default_backend.as_ref()?;
+        let source = service::reference(key);
+        let action =
+            self.upstreams
+                .service(key, PortRef::First, &source, self.policies, self.findings);
+        Some(self.route(PathRule::Prefix(String::new()), source, None, action))
+    }
+
+    fn route(
+        &mut self,
+        path: PathRule,
+        source: ObjectRef,
+        ingress: Option<&ObjectKey>,
+        action: Action,
+    ) -> Route {
+        let policy = match &action {
+            Action::Forward(id) => {
+                self.reached.add(id, ingress);
+                self.policies.requests(ingress, id)
+            }
+            Action::Reject(_) => RequestPolicy::default(),
+        };
+        Route {
+            path,
+            source,
+            action,
+            policy,
+        }
+    }
+}
+
+fn default_certificate(
+    cluster: &Cluster,
+    settings: &Settings,
+    findings: &mut Findings,
+) -> Option<Certificate> {
+    let key = settings.default_certificate.as_ref()?;
+    match secret::certificate(key, cluster) {
+        Ok(certificate) => Some(certificate),
+        Err(error) => {
+            findings.add(
+                ObjectRef {
+                    kind: "Secret",
+                    namespace: key.namespace.clone(),
+                    name: key.name.clone(),
+                },
+                FindingReason::TlsSecretInvalid,
+                Severity::Warning,
+                format!("{error}; a self-made certificate is presented"),
+            );
+            None
+        }
+    }
 }

@@ -1,0 +1,178 @@
+//! The rulebook of Ingress TLS: which certificate is presented for which host.
+//!
+//! A host with TLS never falls back to plain HTTP: where its Secret is missing or broken, a self-made
+//! certificate is presented, and a finding tells why.
+
+use std::collections::BTreeMap;
+
+use hale_dataplane::{
+    config::{HostCertificate, HostPattern, ObjectRef},
+    tls::Certificate,
+};
+use k8s_openapi::api::networking::v1::{Ingress, IngressTLS};
+
+use crate::{
+    cluster::{Cluster, namespace},
+    finding::{FindingReason, Severity},
+    settings::ObjectKey,
+};
+
+use super::{Findings, ingress::reference, secret};
+
+/// Certificates by host, from the oldest to the youngest Ingress.
+pub(super) struct Certificates<'a> {
+    cluster: &'a Cluster,
+    /// Each Secret is parsed once.
+    parsed: BTreeMap<ObjectKey, Result<Certificate, String>>,
+    hosts: BTreeMap<HostPattern, Presented>,
+}
+
+struct Presented {
+    ingress: ObjectRef,
+    certificate: HostCertificate,
+}
+
+impl<'a> Certificates<'a> {
+    pub(super) fn new(cluster: &'a Cluster) -> Self {
+        Self {
+            cluster,
+            parsed: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the `tls` of one Ingress, whose rules name these hosts. Returns the hosts that it wants TLS for.
+    pub(super) fn add(
+        &mut self,
+        ingress: &Ingress,
+        named: &[HostPattern],
+        findings: &mut Findings,
+    ) -> Vec<HostPattern> {
+        let source = reference(ingress);
+        let mut secured = Vec::new();
+        let entries = ingress
+            .spec
+            .iter()
+            .flat_map(|spec| spec.tls.iter().flatten());
+        for entry in entries {
+            let hosts = hosts(entry, named, &source, findings);
+            if let Some(name) = entry.secret_name.as_deref().filter(|name| !name.is_empty()) {
+                let secret = ObjectKey::new(namespace(&ingress.metadata), name);
+                self.present(&secret, &hosts, &source, findings);
+            }
+            secured.extend(hosts);
+        }
+        secured
+    }
+
+    fn present(
+        &mut self,
+        secret: &ObjectKey,
+        hosts: &[HostPattern],
+        ingress: &ObjectRef,
+        findings: &mut Findings,
+    ) {
+        let certificate = match self.parse(secret) {
+            Ok(certificate) => certificate,
+            Err(error) => {
+                findings.add(
+                    ingress.clone(),
+                    FindingReason::TlsSecretInvalid,
+                    Severity::Warning,
+                    format!("{error}; a self-made certificate is presented"),
+                );
+                return;
+            }
+        };
+        let source = ObjectRef {
+            kind: "Secret",
+            namespace: secret.namespace.clone(),
+            name: secret.name.clone(),
+        };
+        for host in hosts {
+            match self.hosts.get(host) {
+                None => {
+                    let certificate = HostCertificate {
+                        host: host.clone(),
+                        source: source.clone(),
+                        certificate: certificate.clone(),
+                    };
+                    let presented = Presented {
+                        ingress: ingress.clone(),
+                        certificate,
+                    };
+                    self.hosts.insert(host.clone(), presented);
+                }
+                Some(taken) if taken.certificate.source == source => {}
+                Some(taken) => findings.add(
+                    ingress.clone(),
+                    FindingReason::HostConflict,
+                    Severity::Warning,
+                    format!(
+                        "{source} is not presented for host {host}: the older {} has {}",
+                        taken.ingress, taken.certificate.source
+                    ),
+                ),
+            }
+        }
+    }
+
+    fn parse(&mut self, key: &ObjectKey) -> Result<Certificate, String> {
+        if let Some(parsed) = self.parsed.get(key) {
+            return parsed.clone();
+        }
+        let parsed = secret::certificate(key, self.cluster);
+        self.parsed.insert(key.clone(), parsed.clone());
+        parsed
+    }
+
+    /// Sorted by host.
+    pub(super) fn into_sorted(self) -> Vec<HostCertificate> {
+        self.hosts
+            .into_values()
+            .map(|presented| presented.certificate)
+            .collect()
+    }
+}
+
+/// The hosts of a `tls` entry; where it names none, those of the rules.
+fn hosts(
+    entry: &IngressTLS,
+    named: &[HostPattern],
+    source: &ObjectRef,
+    findings: &mut Findings,
+) -> Vec<HostPattern> {
+    let texts: Vec<&str> = entry.hosts.iter().flatten().map(String::as_str).collect();
+    if texts.is_empty() {
+        return if named.is_empty() {
+            vec![HostPattern::Any]
+        } else {
+            named.to_vec()
+        };
+    }
+    let mut hosts = Vec::new();
+    for text in texts {
+        match HostPattern::parse(text) {
+            Ok(host) => hosts.push(host),
+            Err(error) => findings.add(
+                source.clone(),
+                FindingReason::HostInvalid,
+                Severity::Warning,
+                format!("TLS is not served: host {error}"),
+            ),
+        }
+    }
+    hosts
+}
+
+/// Whether TLS for one pattern is TLS for a host.
+pub(super) fn covers(secured: &HostPattern, host: &HostPattern) -> bool {
+    match (secured, host) {
+        (HostPattern::Any, _) => true,
+        (HostPattern::Wildcard(suffix), HostPattern::Exact(name)) => name
+            .as_str()
+            .split_once('.')
+            .is_some_and(|(_, rest)| rest == suffix.as_str()),
+        (secured, host) => secured == host,
+    }
+}

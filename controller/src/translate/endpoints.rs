@@ -1,0 +1,223 @@
+//! The rulebook of EndpointSlices: every address that Kubernetes names becomes a peer, ready or not,
+//! because a peer that was dropped could not be explained.
+//!
+//! As kube-proxy has it: several slices make one set, an endpoint's addresses are the same pod (the
+//! first is used), and of a dual-stack Service one family is used: the first of its `ipFamilies` that
+//! has endpoints. Counting a pod once for each family would break thresholds and shares.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+use hale_dataplane::config::{Peer, Readiness};
+use k8s_openapi::api::{
+    core::v1::{Service, ServicePort},
+    discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
+};
+
+use crate::{
+    cluster::Cluster,
+    finding::{FindingReason, Severity},
+    settings::{ObjectKey, Settings},
+};
+
+use super::{Findings, service::reference};
+
+/// Where checks go, if not to the port of the traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CheckAt {
+    /// This port of the pod.
+    Number(u16),
+    /// The Service port of this name.
+    Name(String),
+}
+
+/// An address family, as `ipFamilies` and `addressType` call it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "IPv4" => Some(Self::V4),
+            "IPv6" => Some(Self::V6),
+            _ => None,
+        }
+    }
+}
+
+/// The peers of a Service port, sorted by address.
+pub(super) fn peers(
+    key: &ObjectKey,
+    service: &Service,
+    port: &ServicePort,
+    check_at: Option<&CheckAt>,
+    cluster: &Cluster,
+    settings: &Settings,
+    findings: &mut Findings,
+) -> Vec<Peer> {
+    let slices = cluster.endpoint_slices(key);
+    for slice in slices {
+        if Family::parse(&slice.address_type).is_none() {
+            findings.add(
+                reference(key),
+                FindingReason::EndpointInvalid,
+                Severity::Warning,
+                format!(
+                    "EndpointSlice {} is left out: addresses of type {} are not served",
+                    slice.metadata.name.as_deref().unwrap_or_default(),
+                    slice.address_type
+                ),
+            );
+        }
+    }
+    for family in families(service) {
+        let mut peers = BTreeMap::new();
+        for slice in slices {
+            if Family::parse(&slice.address_type) == Some(family) {
+                add_slice(key, slice, port, check_at, settings, &mut peers, findings);
+            }
+        }
+        if !peers.is_empty() {
+            return peers.into_values().collect();
+        }
+    }
+    Vec::new()
+}
+
+fn families(service: &Service) -> Vec<Family> {
+    let families: Vec<Family> = service
+        .spec
+        .iter()
+        .flat_map(|spec| spec.ip_families.iter().flatten())
+        .filter_map(|family| Family::parse(family))
+        .collect();
+    if families.is_empty() {
+        vec![Family::V4, Family::V6]
+    } else {
+        families
+    }
+}
+
+fn add_slice(
+    key: &ObjectKey,
+    slice: &EndpointSlice,
+    port: &ServicePort,
+    check_at: Option<&CheckAt>,
+    settings: &Settings,
+    peers: &mut BTreeMap<SocketAddr, Peer>,
+    findings: &mut Findings,
+) {
+    let wanted = port.name.as_deref().unwrap_or_default();
+    let Some(number) = slice_port(slice, wanted) else {
+        return;
+    };
+    let check_port = match check_at {
+        None => None,
+        Some(CheckAt::Number(number)) => Some(*number),
+        Some(CheckAt::Name(name)) => slice_port(slice, name),
+    }
+    .filter(|check_port| *check_port != number);
+    for endpoint in slice.endpoints.iter().flatten() {
+        let Some(address) = endpoint.addresses.first() else {
+            continue;
+        };
+        match usable(address, settings) {
+            Ok(ip) => {
+                let peer = peer(SocketAddr::new(ip, number), check_port, endpoint);
+                insert_better(peers, peer);
+            }
+            Err(why) => findings.add(
+                reference(key),
+                FindingReason::EndpointInvalid,
+                Severity::Warning,
+                format!("endpoint {address:?} is left out: {why}"),
+            ),
+        }
+    }
+}
+
+/// The number of the slice's TCP port of this name.
+fn slice_port(slice: &EndpointSlice, name: &str) -> Option<u16> {
+    let fits = |port: &&EndpointPort| {
+        port.name.as_deref().unwrap_or_default() == name
+            && matches!(port.protocol.as_deref(), None | Some("TCP"))
+    };
+    let port = slice.ports.iter().flatten().find(fits)?.port?;
+    u16::try_from(port).ok().filter(|port| *port != 0)
+}
+
+fn peer(address: SocketAddr, check_port: Option<u16>, endpoint: &Endpoint) -> Peer {
+    let pod = endpoint
+        .target_ref
+        .as_ref()
+        .filter(|target| target.kind.as_deref() == Some("Pod"));
+    Peer {
+        address,
+        check_port,
+        uid: pod.and_then(|pod| pod.uid.clone()).unwrap_or_default(),
+        pod: pod.and_then(|pod| pod.name.clone()),
+        node: endpoint.node_name.clone(),
+        readiness: readiness(endpoint),
+    }
+}
+
+/// Absent conditions have the meaning that the API gives them: `ready` absent is ready, `serving` absent
+/// is as `ready`, `terminating` absent is no.
+fn readiness(endpoint: &Endpoint) -> Readiness {
+    let conditions = endpoint.conditions.as_ref();
+    let ready = conditions.and_then(|it| it.ready).unwrap_or(true);
+    let serving = conditions.and_then(|it| it.serving).unwrap_or(ready);
+    let terminating = conditions.and_then(|it| it.terminating).unwrap_or(false);
+    match (terminating, serving, ready) {
+        (true, true, _) => Readiness::Draining,
+        (true, false, _) => Readiness::Gone,
+        (false, _, true) => Readiness::Ready,
+        (false, _, false) => Readiness::Unready,
+    }
+}
+
+/// An address may stand in several slices while endpoints move between them, and a new pod may have the
+/// address of one that is gone: the best readiness wins.
+fn insert_better(peers: &mut BTreeMap<SocketAddr, Peer>, peer: Peer) {
+    fn rank(peer: &Peer) -> (Readiness, bool, &str) {
+        (peer.readiness, peer.uid.is_empty(), &peer.uid)
+    }
+    match peers.get(&peer.address) {
+        Some(known) if rank(known) <= rank(&peer) => {}
+        _ => {
+            peers.insert(peer.address, peer);
+        }
+    }
+}
+
+/// Endpoints can be written by whoever may write EndpointSlices. Addresses that mean "this machine" or
+/// the cloud's metadata service would make the proxy a way into its own node.
+fn usable(address: &str, settings: &Settings) -> Result<IpAddr, &'static str> {
+    let ip: IpAddr = address.parse().map_err(|_| "it is no IP address")?;
+    let canonical = ip.to_canonical();
+    let link_local = match canonical {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    if canonical.is_multicast() || canonical == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        return Err("it is a multicast address");
+    }
+    if canonical.is_unspecified() {
+        return Err("it is the unspecified address");
+    }
+    if settings.allow_loopback_endpoints {
+        return Ok(ip);
+    }
+    if canonical.is_loopback() {
+        return Err("it is a loopback address");
+    }
+    if link_local {
+        return Err("it is a link-local address");
+    }
+    Ok(ip)
+}

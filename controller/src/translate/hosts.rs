@@ -1,0 +1,140 @@
+//! Who has which host and path. The older Ingress wins, a rule goes before a default backend, and the
+//! loser is told who won. Nothing is remembered between translations: a host is free again at once when
+//! its owner goes.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use hale_dataplane::config::{HostPattern, ObjectRef, PathRule};
+use k8s_openapi::api::networking::v1::IngressBackend;
+
+use crate::finding::{FindingReason, Severity};
+
+use super::Findings;
+
+/// Claims on hosts and paths. Made from the oldest to the youngest object.
+#[derive(Default)]
+pub(super) struct Hosts<'a> {
+    hosts: BTreeMap<HostPattern, Host<'a>>,
+}
+
+/// What is claimed below a host.
+#[derive(Default)]
+pub(super) struct Host<'a> {
+    /// Whether an Ingress that has a route here also has TLS for the host.
+    pub(super) tls: bool,
+    /// The owners of paths.
+    pub(super) paths: BTreeMap<PathRule, Claim<'a>>,
+}
+
+/// A claim on a path.
+#[derive(Clone)]
+pub(super) struct Claim<'a> {
+    /// The Ingress.
+    pub(super) ingress: ObjectRef,
+    /// What it wants there.
+    pub(super) backend: &'a IngressBackend,
+    /// Whether it is a rule, or a default backend.
+    pub(super) strength: Strength,
+}
+
+/// How strong a claim is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Strength {
+    /// The default backend of an Ingress that has rules, for hosts that are not its own: worth a try.
+    Spare,
+    /// A default backend.
+    Default,
+    /// A rule.
+    Rule,
+}
+
+impl<'a> Hosts<'a> {
+    /// Makes a claim; false, and a finding if it matters, where another has the path.
+    pub(super) fn claim(
+        &mut self,
+        host: &HostPattern,
+        path: PathRule,
+        claim: Claim<'a>,
+        findings: &mut Findings,
+    ) -> bool {
+        let paths = &mut self.hosts.entry(host.clone()).or_default().paths;
+        match paths.entry(path) {
+            Entry::Vacant(free) => {
+                free.insert(claim);
+                true
+            }
+            Entry::Occupied(mut taken) => {
+                let wins =
+                    claim.strength == Strength::Rule && taken.get().strength != Strength::Rule;
+                let loser = if wins { taken.insert(claim) } else { claim };
+                let winner = taken.get();
+                tell(host, taken.key(), winner, &loser, findings);
+                wins
+            }
+        }
+    }
+
+    /// Notes that an Ingress has TLS for a host. That counts only if it has a route there: nobody else's
+    /// requests are redirected.
+    pub(super) fn with_tls(&mut self, host: &HostPattern, ingress: &ObjectRef) {
+        if let Some(host) = self.hosts.get_mut(host) {
+            host.tls |= host.paths.values().any(|claim| claim.ingress == *ingress);
+        }
+    }
+
+    /// Hosts that have a path, sorted by precedence.
+    pub(super) fn into_sorted(self) -> impl Iterator<Item = (HostPattern, Host<'a>)> {
+        self.hosts
+            .into_iter()
+            .filter(|(_, host)| !host.paths.is_empty())
+    }
+}
+
+fn tell(
+    host: &HostPattern,
+    path: &PathRule,
+    winner: &Claim<'_>,
+    loser: &Claim<'_>,
+    findings: &mut Findings,
+) {
+    let place = place(host, path);
+    let message = match (loser.strength, winner.strength) {
+        // Of one Ingress: a rule for / goes before its default backend, as it should.
+        (Strength::Default | Strength::Spare, _) if loser.ingress == winner.ingress => return,
+        (Strength::Spare, _) => return,
+        (Strength::Default, Strength::Rule) => format!(
+            "{place} is not served by this default backend: a rule of {} has it",
+            winner.ingress
+        ),
+        (Strength::Default, _) => format!(
+            "{place} is not served by this default backend: the older {} has it",
+            winner.ingress
+        ),
+        (Strength::Rule, _) if loser.ingress == winner.ingress => {
+            format!("{place} is named twice in this Ingress: the first rule is served")
+        }
+        (Strength::Rule, _) => format!(
+            "{place} is not served for this Ingress: the older {} has it",
+            winner.ingress
+        ),
+    };
+    findings.add(
+        loser.ingress.clone(),
+        FindingReason::HostConflict,
+        Severity::Warning,
+        message,
+    );
+}
+
+/// A host and path, for people.
+pub(super) fn place(host: &HostPattern, path: &PathRule) -> String {
+    let host = match host {
+        HostPattern::Any => "every host".to_owned(),
+        host => format!("host {host}"),
+    };
+    match path {
+        PathRule::Exact(path) => format!("{host}, path {path} (Exact)"),
+        PathRule::Prefix(prefix) if prefix.is_empty() => format!("{host}, path /"),
+        PathRule::Prefix(prefix) => format!("{host}, path {prefix}"),
+    }
+}
