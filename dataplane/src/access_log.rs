@@ -31,7 +31,7 @@ mod json;
 
 /// What is logged of a request.
 #[derive(Clone, Debug)]
-pub struct Record<'a> {
+pub(crate) struct Record<'a> {
     /// When its head had arrived.
     pub time: SystemTime,
     /// The client's address, behind trusted proxies the one that they told.
@@ -74,7 +74,7 @@ pub struct Record<'a> {
 
 /// One attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub(crate) struct Attempt {
     /// The peer.
     pub peer: SocketAddr,
     /// What came of it.
@@ -96,14 +96,14 @@ enum Message {
 
 /// The access log of a process.
 #[derive(Debug)]
-pub struct Log {
+pub(crate) struct Log {
     dropped: Arc<AtomicU64>,
     writer: SyncSender<Message>,
 }
 
 impl Log {
     /// Opens the target and starts the writer thread; `None` if the log is off. A file is appended to.
-    pub fn open(target: &AccessLog) -> io::Result<Option<Self>> {
+    pub(crate) fn open(target: &AccessLog) -> io::Result<Option<Self>> {
         match target {
             AccessLog::Off => Ok(None),
             AccessLog::Stdout => Self::to(Box::new(io::stdout())).map(Some),
@@ -126,7 +126,7 @@ impl Log {
     }
 
     /// A buffer for one worker.
-    pub fn buffer(&self) -> LogBuffer {
+    pub(crate) fn buffer(&self) -> LogBuffer {
         LogBuffer {
             text: Vec::new(),
             lines: 0,
@@ -136,12 +136,12 @@ impl Log {
     }
 
     /// Lines that were dropped so far, to be watched.
-    pub fn dropped_counter(&self) -> Arc<AtomicU64> {
+    pub(crate) fn dropped_counter(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.dropped)
     }
 
     /// Waits until everything that was handed on is written. For the end of the process.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         let (sender, receiver) = mpsc::sync_channel(0);
         if self.writer.send(Message::Written(sender)).is_ok() {
             // An error is the answer: the writer came to our message and let it go.
@@ -171,7 +171,7 @@ fn write(mut out: Box<dyn Write + Send>, lines: &Receiver<Message>) {
 
 /// The part of the log that belongs to one worker.
 #[derive(Debug)]
-pub struct LogBuffer {
+pub(crate) struct LogBuffer {
     text: Vec<u8>,
     lines: u64,
     dropped: Arc<AtomicU64>,
@@ -180,7 +180,7 @@ pub struct LogBuffer {
 
 impl LogBuffer {
     /// Adds a line; hands the buffer on when it is full.
-    pub fn push(&mut self, record: &Record<'_>) {
+    pub(crate) fn push(&mut self, record: &Record<'_>) {
         if self.text.capacity() == 0 {
             // Room for the line that makes it full, too.
             self.text.reserve_exact(FULL + 4 * 1024);
@@ -193,7 +193,7 @@ impl LogBuffer {
     }
 
     /// Hands on what there is. To be called every 100 ms or so; dropping the buffer does it, too.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         if self.text.is_empty() {
             return;
         }

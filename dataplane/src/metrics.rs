@@ -45,7 +45,7 @@ mod shard;
 
 /// What came of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The peer answered with this status.
     Answered(u16),
     /// Nothing listens there.
@@ -81,7 +81,7 @@ impl Outcome {
     ];
 
     /// As label and in the access log; where there is a [`Reason`] for it, its code.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Answered(_) => "Answered",
             Self::ConnectRefused => Reason::ConnectRefused.as_str(),
@@ -112,7 +112,7 @@ impl Outcome {
 
 /// What is counted of one upstream. Adding costs one or a few uncontended atomic additions.
 #[derive(Debug)]
-pub struct UpstreamMetrics {
+pub(crate) struct UpstreamMetrics {
     shards: Box<[Shard]>,
     passed: AtomicU64,
     failed: AtomicU64,
@@ -128,22 +128,22 @@ impl UpstreamMetrics {
     }
 
     /// A request ended. `status` is what the client got; `None` if it went away before.
-    pub fn request(&self, status: Option<u16>, duration: Duration) {
+    pub(crate) fn request(&self, status: Option<u16>, duration: Duration) {
         self.shard().request(status, duration);
     }
 
     /// An attempt ended.
-    pub fn attempt(&self, outcome: Outcome) {
+    pub(crate) fn attempt(&self, outcome: Outcome) {
         self.shard().attempt(outcome);
     }
 
     /// An attempt is made again.
-    pub fn retry(&self) {
+    pub(crate) fn retry(&self) {
         self.shard().retry();
     }
 
     /// A check ended.
-    pub fn probe(&self, pass: bool) {
+    pub(crate) fn probe(&self, pass: bool) {
         let counter = if pass { &self.passed } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -155,7 +155,7 @@ impl UpstreamMetrics {
 
 /// A listener, as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listener {
+pub(crate) enum Listener {
     /// Plain text.
     Http,
     /// TLS.
@@ -175,7 +175,7 @@ impl Listener {
 
 /// Everything that is counted.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Locked when a table is published and at a scrape, never for a request.
     upstreams: Mutex<BTreeMap<UpstreamId, Arc<UpstreamMetrics>>>,
     shards: usize,
@@ -195,7 +195,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Nothing counted yet. `log_dropped` is [`Log::dropped_counter`](crate::access_log::Log::dropped_counter).
-    pub fn new(log_dropped: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(log_dropped: Arc<AtomicU64>) -> Self {
         Self {
             upstreams: Mutex::default(),
             shards: shard::how_many(),
@@ -209,7 +209,7 @@ impl Metrics {
     }
 
     /// The handle of an upstream, to be put into a table; the same one for the same id.
-    pub fn upstream(&self, id: &UpstreamId) -> Arc<UpstreamMetrics> {
+    pub(crate) fn upstream(&self, id: &UpstreamId) -> Arc<UpstreamMetrics> {
         let mut upstreams = self.upstreams();
         if let Some(known) = upstreams.get(id) {
             return Arc::clone(known);
@@ -220,19 +220,19 @@ impl Metrics {
     }
 
     /// Forgets the upstreams for which `keep` is false. Called with each publish.
-    pub fn retain(&self, mut keep: impl FnMut(&UpstreamId) -> bool) {
+    pub(crate) fn retain(&self, mut keep: impl FnMut(&UpstreamId) -> bool) {
         self.upstreams().retain(|id, _| keep(id));
     }
 
     /// The proxy answered by itself.
-    pub fn reject(&self, reason: Reason) {
+    pub(crate) fn reject(&self, reason: Reason) {
         if let Some(counter) = self.rejects.get(reason as usize) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// A connection was accepted; it counts as open until the guard is dropped.
-    pub fn connection(self: &Arc<Self>, listener: Listener) -> ConnectionGuard {
+    pub(crate) fn connection(self: &Arc<Self>, listener: Listener) -> ConnectionGuard {
         self.accepted[listener as usize].fetch_add(1, Ordering::Relaxed);
         self.open[listener as usize].fetch_add(1, Ordering::Relaxed);
         ConnectionGuard {
@@ -242,18 +242,18 @@ impl Metrics {
     }
 
     /// A connection was refused because there are too many.
-    pub fn connection_refused(&self) {
+    pub(crate) fn connection_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A handshake with a client failed.
-    pub fn tls_failure(&self) {
+    pub(crate) fn tls_failure(&self) {
         self.tls_failures.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Makes these metrics, and the standings of `report`, part of a registry. The names are whole: the
     /// registry should have no prefix.
-    pub fn register(
+    pub(crate) fn register(
         self: &Arc<Self>,
         registry: &mut Registry,
         report: impl Fn() -> Report + Send + Sync + 'static,
@@ -272,7 +272,7 @@ impl Metrics {
 }
 
 /// Counts a connection as open while it lives.
-pub struct ConnectionGuard {
+pub(crate) struct ConnectionGuard {
     metrics: Arc<Metrics>,
     listener: Listener,
 }

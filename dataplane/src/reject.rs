@@ -22,12 +22,11 @@ mod form;
 mod page;
 mod words;
 
-pub use form::Form;
-pub use words::{grpc_status, status, title};
+pub(crate) use form::Form;
 
 /// An answer of the proxy's own.
 #[derive(Clone, Debug)]
-pub struct Reject {
+pub(crate) struct Reject {
     reason: Reason,
     status: StatusCode,
     message: Message,
@@ -53,7 +52,7 @@ struct About {
 /// The peers of the upstream that could not serve.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Peers {
+pub(crate) struct Peers {
     /// How many there are.
     pub total: usize,
     /// Why they are not served.
@@ -66,7 +65,7 @@ pub struct Peers {
 /// Why one peer is not served.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PeerDetail {
+pub(crate) struct PeerDetail {
     /// Its address.
     pub peer: SocketAddr,
     /// Its pod.
@@ -83,7 +82,7 @@ pub struct PeerDetail {
 
 /// To whom a [`Reject`] is told.
 #[derive(Clone, Copy, Debug)]
-pub struct Audience<'a> {
+pub(crate) struct Audience<'a> {
     /// How.
     pub form: Form,
     /// Whether names and addresses of objects and peers may be told.
@@ -94,7 +93,7 @@ pub struct Audience<'a> {
 
 impl Reject {
     /// For a reason, with its own status and no more words than its title.
-    pub fn new(reason: Reason) -> Self {
+    pub(crate) fn new(reason: Reason) -> Self {
         Self {
             reason,
             status: words::status(reason),
@@ -105,32 +104,21 @@ impl Reject {
 
     /// Adds a sentence for everybody.
     #[must_use]
-    pub fn saying(mut self, message: &'static str) -> Self {
+    pub(crate) fn saying(mut self, message: &'static str) -> Self {
         self.message = Message::Everybody(message);
         self
     }
 
     /// Adds a sentence for clients that may be explained to.
     #[must_use]
-    pub fn explaining(mut self, message: String) -> Self {
+    pub(crate) fn explaining(mut self, message: String) -> Self {
         self.message = Message::Explained(message);
-        self
-    }
-
-    /// Adds the upstream.
-    #[must_use]
-    pub fn of_upstream(mut self, upstream: &UpstreamId) -> Self {
-        let upstream = upstream.clone();
-        self.about = Some(Box::new(About {
-            upstream,
-            peers: None,
-        }));
         self
     }
 
     /// Adds the upstream and its peers.
     #[must_use]
-    pub fn of_peers(mut self, upstream: &UpstreamId, peers: Peers) -> Self {
+    pub(crate) fn of_peers(mut self, upstream: &UpstreamId, peers: Peers) -> Self {
         let upstream = upstream.clone();
         self.about = Some(Box::new(About {
             upstream,
@@ -140,17 +128,12 @@ impl Reject {
     }
 
     /// The reason.
-    pub fn reason(&self) -> Reason {
+    pub(crate) fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// The status of the answer; a gRPC client gets it as `grpc-status`.
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-
     /// The answer. Framing is left to hyper; the body of an answer to HEAD is dropped by it.
-    pub fn respond(&self, audience: &Audience<'_>) -> Response<Full<Bytes>> {
+    pub(crate) fn respond(&self, audience: &Audience<'_>) -> Response<Full<Bytes>> {
         let body = match audience.form {
             Form::Json => self.json(audience),
             Form::Html => page::html(&self.view(audience)).into_bytes(),

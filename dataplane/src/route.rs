@@ -20,7 +20,7 @@ mod paths;
 
 /// The route that takes a request, as indexes into `Config::hosts` and `VirtualHost::routes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// Which virtual host.
     pub host: usize,
     /// Which of its routes.
@@ -29,7 +29,7 @@ pub struct Found {
 
 /// The virtual hosts of a config, compiled.
 #[derive(Debug, Default)]
-pub struct Router {
+pub(crate) struct Router {
     exact: HashMap<Box<str>, usize>,
     /// By suffix, without the `*.`.
     wildcard: HashMap<Box<str>, usize>,
@@ -48,7 +48,7 @@ const NEAREST: usize = 5;
 
 impl Router {
     /// Compiles the hosts. Of a pattern or a path rule that occurs twice the first wins.
-    pub fn new(hosts: &[VirtualHost]) -> Self {
+    pub(crate) fn new(hosts: &[VirtualHost]) -> Self {
         let mut router = Self::default();
         for (index, host) in hosts.iter().enumerate() {
             match &host.host {
@@ -74,7 +74,7 @@ impl Router {
     }
 
     /// The virtual host for a normalised authority (lower case, no port, no trailing dot).
-    pub fn host(&self, host: &str) -> Option<usize> {
+    pub(crate) fn host(&self, host: &str) -> Option<usize> {
         if let Some(index) = self.exact.get(host) {
             return Some(*index);
         }
@@ -89,7 +89,7 @@ impl Router {
     }
 
     /// The route for a normalised authority and a canonical path.
-    pub fn find(&self, host: &str, path: &str) -> Option<Found> {
+    pub(crate) fn find(&self, host: &str, path: &str) -> Option<Found> {
         let host = self.host(host)?;
         let route = self.hosts.get(host)?.paths.find(path)?;
         Some(Found { host, route })
@@ -97,7 +97,7 @@ impl Router {
 
     /// Patterns and rules that came nearest to a request that no route takes, nearest first, for people.
     /// Looks at everything: not for the request path.
-    pub fn nearest(&self, host: &str, path: &str) -> Vec<String> {
+    pub(crate) fn nearest(&self, host: &str, path: &str) -> Vec<String> {
         let Some(host) = self.host(host).and_then(|index| self.hosts.get(index)) else {
             return self.nearest_hosts(host);
         };

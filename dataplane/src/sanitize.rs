@@ -14,17 +14,17 @@ mod path;
 mod request_id;
 mod upgrade;
 
-pub use authority::{Authority, authority};
-pub use client::{ClientInfo, client_address, contains, is_https};
+pub(crate) use authority::{Authority, authority};
+pub(crate) use client::{ClientInfo, client_address, is_https};
 pub(crate) use headers::names;
-pub use headers::{Forwarding, request_headers, response_headers, trailers};
-pub use path::{PathError, canonical_path, target};
-pub use request_id::request_id;
-pub use upgrade::{framing, is_extended_websocket, is_websocket_accept, is_websocket_upgrade};
+pub(crate) use headers::{Forwarding, request_headers, response_headers, trailers};
+pub(crate) use path::{PathError, canonical_path, target};
+pub(crate) use request_id::request_id;
+pub(crate) use upgrade::{framing, is_extended_websocket, is_websocket_upgrade};
 
 /// Why a request is not proxied, before any route was looked for. Says nothing of what was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Bad {
+pub(crate) enum Bad {
     /// HTTP/1 without `Host`, or HTTP/2 with neither `:authority` nor `host`.
     NoHost,
     /// More than one `Host`.
@@ -45,7 +45,7 @@ pub enum Bad {
 
 impl Bad {
     /// In words, for the client.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::NoHost => "The request names no host",
             Self::ManyHosts => "The request has more than one Host header",

@@ -12,7 +12,7 @@ use crate::metrics::Outcome;
 
 impl Record<'_> {
     /// Appends the record as a line.
-    pub fn write_json(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
         text(out, "{\"time\":\"");
         time(out, self.time);
         text(out, "\",\"client\":\"");

@@ -100,7 +100,10 @@ fn requests(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> fmt::Re
             continue;
         }
         let bounds = BOUNDS.iter().map(|micros| seconds(*micros));
-        let buckets: Vec<(f64, u64)> = bounds.chain([f64::MAX]).zip(one.sums.buckets).collect();
+        let buckets: Vec<(f64, u64)> = bounds
+            .chain([f64::INFINITY])
+            .zip(one.sums.buckets)
+            .collect();
         metric
             .encode_family(&[("upstream", one.upstream.as_str())])?
             .encode_histogram::<NoLabelSet>(seconds(one.sums.micros), count, &buckets, None)?;

@@ -7,7 +7,7 @@ use crate::reason::Reason;
 
 /// What a client wants to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// `application/problem+json` (RFC 9457).
     #[default]
     Json,
@@ -19,7 +19,7 @@ pub enum Form {
 
 impl Form {
     /// By `Content-Type` and `Accept` of the request.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let grpc = headers
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| is_grpc(kind.as_bytes()));

@@ -182,23 +182,23 @@ fn the_form_follows_the_request() {
 fn every_reason_has_a_status_and_words() {
     for reason in Reason::ALL {
         let reject = Reject::new(*reason);
-        assert!(reject.status().as_u16() >= 400, "{reason}");
+        assert!(reject.status.as_u16() >= 400, "{reason}");
         assert!(
-            !title(*reason).is_empty() && !title(*reason).ends_with('.'),
+            !words::title(*reason).is_empty() && !words::title(*reason).ends_with('.'),
             "{reason}"
         );
         assert_ne!(
-            grpc_status(*reason),
+            words::grpc_status(*reason),
             0,
             "{reason}: gRPC never gets an invented OK"
         );
         let told = body(&reject, false);
         assert_eq!(told["type"], json!(format!("urn:hale:{}", reason.kebab())));
-        assert_eq!(told["status"], json!(reject.status().as_u16()));
+        assert_eq!(told["status"], json!(reject.status.as_u16()));
     }
-    assert_eq!(Reject::from(Bad::NoHost).status(), StatusCode::BAD_REQUEST);
+    assert_eq!(Reject::from(Bad::NoHost).status, StatusCode::BAD_REQUEST);
     assert_eq!(
-        Reject::from(Bad::TransferEncoding).status(),
+        Reject::from(Bad::TransferEncoding).status,
         StatusCode::NOT_IMPLEMENTED
     );
     assert_eq!(

@@ -5,7 +5,7 @@ use http::StatusCode;
 use crate::{config::ByReason, reason::Reason};
 
 /// The HTTP status of an answer with this reason.
-pub const fn status(reason: Reason) -> StatusCode {
+pub(crate) const fn status(reason: Reason) -> StatusCode {
     match reason {
         Reason::BadRequest => StatusCode::BAD_REQUEST,
         Reason::AuthRequired => StatusCode::UNAUTHORIZED,
@@ -48,7 +48,7 @@ pub const fn status(reason: Reason) -> StatusCode {
 
 /// The `grpc-status` of an answer with this reason. What may pass is `UNAVAILABLE` (14): clients try that
 /// again; a limit that the same request meets again is `RESOURCE_EXHAUSTED` (8).
-pub const fn grpc_status(reason: Reason) -> u8 {
+pub(crate) const fn grpc_status(reason: Reason) -> u8 {
     match reason {
         Reason::UpstreamTimeout | Reason::BodyTimeout => 4,
         Reason::AuthDenied | Reason::AddressDenied => 7,
@@ -84,7 +84,7 @@ pub(super) const fn retry_after(reason: Reason) -> Option<u16> {
 }
 
 /// The reason in plain words.
-pub const fn title(reason: Reason) -> &'static str {
+pub(crate) const fn title(reason: Reason) -> &'static str {
     match reason {
         Reason::NotReady => "Upstream not ready",
         Reason::Terminating => "Upstream is terminating",

@@ -13,7 +13,7 @@ use super::Bad;
 /// The host of a request. Cheap to clone; allocates for HTTP/2, absolute-form targets and hosts that have
 /// upper-case letters.
 #[derive(Clone, Debug)]
-pub struct Authority {
+pub(crate) struct Authority {
     value: HeaderValue,
     port: Option<u16>,
     /// Length of the host within `value`, without its trailing dot.
@@ -24,7 +24,7 @@ pub struct Authority {
 
 impl Authority {
     /// For matching: lower case, without port and trailing dot. IPv6 keeps its brackets.
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         match &self.lowered {
             Some(host) => host,
             None => self
@@ -37,12 +37,12 @@ impl Authority {
     }
 
     /// As the client wrote it, for the `Host` that goes upstream.
-    pub fn value(&self) -> &HeaderValue {
+    pub(crate) fn value(&self) -> &HeaderValue {
         &self.value
     }
 
     /// The port, if the client wrote one.
-    pub fn port(&self) -> Option<u16> {
+    pub(crate) fn port(&self) -> Option<u16> {
         self.port
     }
 
@@ -110,7 +110,7 @@ fn check_ipv6(host: &[u8]) -> Result<(), Bad> {
 }
 
 /// The host that a request is for.
-pub fn authority(parts: &Parts) -> Result<Authority, Bad> {
+pub(crate) fn authority(parts: &Parts) -> Result<Authority, Bad> {
     let mut hosts = parts.headers.get_all(HOST).iter();
     let header = hosts.next();
     if hosts.next().is_some() {

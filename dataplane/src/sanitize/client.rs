@@ -10,7 +10,7 @@ use super::headers::names::{X_FORWARDED_FOR, X_FORWARDED_PROTO};
 /// What is known of a client from its connection. Made once for each connection, so that the headers
 /// that tell of it are built once, too.
 #[derive(Clone, Debug)]
-pub struct ClientInfo {
+pub(crate) struct ClientInfo {
     /// The connection's remote address; IPv4-mapped IPv6 is IPv4.
     pub ip: IpAddr,
     /// The same, for `X-Forwarded-For` and `X-Real-IP`.
@@ -25,7 +25,7 @@ pub struct ClientInfo {
 
 impl ClientInfo {
     /// Of a connection from `ip`.
-    pub fn new(ip: IpAddr, https: bool, trusted_proxies: &[IpNet]) -> Self {
+    pub(crate) fn new(ip: IpAddr, https: bool, trusted_proxies: &[IpNet]) -> Self {
         let ip = ip.to_canonical();
         let node = match ip {
             IpAddr::V4(ip) => format!("for={ip};proto={}", scheme(https)),
@@ -51,7 +51,7 @@ pub(super) fn value(text: &str) -> HeaderValue {
 }
 
 /// Whether one of the networks holds the address. IPv4-mapped IPv6 is IPv4.
-pub fn contains(networks: &[IpNet], ip: IpAddr) -> bool {
+pub(crate) fn contains(networks: &[IpNet], ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     networks.iter().any(|network| network.contains(&ip))
 }
@@ -59,7 +59,11 @@ pub fn contains(networks: &[IpNet], ip: IpAddr) -> bool {
 /// The address of the client: behind trusted proxies the right-most `X-Forwarded-For` address that is not
 /// a trusted proxy's, else the connection's. Reading stops at what is not an address: nothing to the left
 /// of it was written by somebody we trust.
-pub fn client_address(headers: &HeaderMap, client: &ClientInfo, trusted: &[IpNet]) -> IpAddr {
+pub(crate) fn client_address(
+    headers: &HeaderMap,
+    client: &ClientInfo,
+    trusted: &[IpNet],
+) -> IpAddr {
     let mut address = client.ip;
     if !client.trusted {
         return address;
@@ -93,7 +97,7 @@ fn parse_hop(hop: &[u8]) -> Option<IpAddr> {
 }
 
 /// Whether the client speaks https: over this connection, or as a trusted proxy says.
-pub fn is_https(headers: &HeaderMap, client: &ClientInfo) -> bool {
+pub(crate) fn is_https(headers: &HeaderMap, client: &ClientInfo) -> bool {
     match trusted_one(headers, client, &X_FORWARDED_PROTO) {
         Some(proto) => proto.as_bytes().eq_ignore_ascii_case(b"https"),
         None => client.https,

@@ -21,7 +21,7 @@ pub(crate) mod names;
 
 /// What [`request_headers`] needs to know besides the headers.
 #[derive(Clone, Copy, Debug)]
-pub struct Forwarding<'a> {
+pub(crate) struct Forwarding<'a> {
     /// The connection.
     pub client: &'a ClientInfo,
     /// What [`client_address`](super::client_address) said.
@@ -41,7 +41,7 @@ pub struct Forwarding<'a> {
 /// Makes a client's headers fit to be sent upstream: removes what concerns its connection alone or is not
 /// a client's to say, and adds ours. Sets `Host`; for HTTP/2 upstream take it away again. The request must
 /// have passed [`framing`](super::framing).
-pub fn request_headers(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
+pub(crate) fn request_headers(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
     let trusted = forwarding.client.trusted;
     let mut hops = HopSet::default();
     // Empty for nearly every request, and then it does not allocate.
@@ -220,7 +220,7 @@ fn via(version: Version) -> HeaderValue {
 
 /// Makes a peer's response headers fit to be sent to the client. `switching` keeps what a 101 needs;
 /// `version` is the peer's. A peer's `Server` is passed on; `Date` is hyper's.
-pub fn response_headers(headers: &mut HeaderMap, version: Version, switching: bool) {
+pub(crate) fn response_headers(headers: &mut HeaderMap, version: Version, switching: bool) {
     let mut hops = HopSet::default();
     let mut others: Vec<HeaderName> = Vec::new();
     let mut server = false;
@@ -246,7 +246,7 @@ pub fn response_headers(headers: &mut HeaderMap, version: Version, switching: bo
 }
 
 /// Drops what may not be said in trailers, in either direction.
-pub fn trailers(trailers: &mut HeaderMap) {
+pub(crate) fn trailers(trailers: &mut HeaderMap) {
     let barred: Vec<HeaderName> = trailers
         .keys()
         .filter(|name| names::is_barred_from_trailers(name.as_str()))

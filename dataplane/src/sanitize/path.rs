@@ -18,7 +18,7 @@ use http::{Uri, uri::PathAndQuery};
 
 /// Why a path has no canonical form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PathError {
+pub(crate) enum PathError {
     /// It does not begin with `/`.
     NotAbsolute,
     /// `%` without two hexadecimal digits.
@@ -37,7 +37,7 @@ pub enum PathError {
 
 impl PathError {
     /// In words, for the client.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::NotAbsolute => "The path does not begin with /",
             Self::BadEscape => "The path has a % without two hexadecimal digits",
@@ -57,7 +57,7 @@ impl fmt::Display for PathError {
 }
 
 /// The canonical form of a path, without its query. Borrows if the path has that form already.
-pub fn canonical_path(raw: &str) -> Result<Cow<'_, str>, PathError> {
+pub(crate) fn canonical_path(raw: &str) -> Result<Cow<'_, str>, PathError> {
     if !raw.starts_with('/') {
         return Err(PathError::NotAbsolute);
     }
@@ -162,7 +162,7 @@ const fn digit(value: u8) -> u8 {
 }
 
 /// The request target to send upstream: the canonical path, and the query as it came, byte for byte.
-pub fn target(uri: &Uri, path: &str) -> PathAndQuery {
+pub(crate) fn target(uri: &Uri, path: &str) -> PathAndQuery {
     if let Some(whole) = uri.path_and_query()
         && whole.path() == path
     {

@@ -13,7 +13,7 @@ use super::{ClientInfo, client::trusted_one, headers::names::X_REQUEST_ID};
 const MAX_LEN: usize = 128;
 
 /// The id that a trusted proxy gave, else a new one: 128 random bits in hexadecimal.
-pub fn request_id(headers: &HeaderMap, client: &ClientInfo) -> HeaderValue {
+pub(crate) fn request_id(headers: &HeaderMap, client: &ClientInfo) -> HeaderValue {
     match trusted_one(headers, client, &X_REQUEST_ID) {
         Some(id) if is_plain(id.as_bytes()) => id.clone(),
         _ => fresh(),

@@ -14,7 +14,7 @@ use super::Bad;
 /// closes the connection after the answer (RFC 9112 §6.3 allows that, and the length never gets past us),
 /// and differing lengths do not reach us. Left to refuse are codings besides `chunked`, which we would have
 /// to undo, and a length list that HTTP/2 lets through.
-pub fn framing(parts: &Parts) -> Result<(), Bad> {
+pub(crate) fn framing(parts: &Parts) -> Result<(), Bad> {
     let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next()
         && (!coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some())
@@ -52,7 +52,7 @@ fn is_only(headers: &HeaderMap, name: &HeaderName, token: &[u8]) -> bool {
 
 /// Whether this is a websocket handshake of HTTP/1.1 (RFC 6455 §4.1). Every other `Upgrade` is ignored, as
 /// RFC 9110 §7.8 allows, and the request goes on as a plain one.
-pub fn is_websocket_upgrade(parts: &Parts) -> bool {
+pub(crate) fn is_websocket_upgrade(parts: &Parts) -> bool {
     parts.version == Version::HTTP_11
         && parts.method == Method::GET
         && parts.headers.contains_key(UPGRADE)
@@ -66,18 +66,12 @@ pub fn is_websocket_upgrade(parts: &Parts) -> bool {
 }
 
 /// Whether this is a websocket handshake of HTTP/2 (RFC 8441).
-pub fn is_extended_websocket(parts: &Parts) -> bool {
+pub(crate) fn is_extended_websocket(parts: &Parts) -> bool {
     parts.method == Method::CONNECT
         && parts
             .extensions
             .get::<hyper::ext::Protocol>()
             .is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
-}
-
-/// Whether a 101 of a peer is one to a websocket handshake.
-pub fn is_websocket_accept(headers: &HeaderMap) -> bool {
-    is_only(headers, &UPGRADE, b"websocket")
-        && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
 }
 
 #[cfg(test)]
