@@ -6,7 +6,7 @@ use anyhow::ensure;
 use hale_e2e::client::Ask;
 use hale_e2e::wait::until;
 
-pub async fn a_broken_ingress_policy_and_secret_cost_only_themselves(
+pub(crate) async fn a_broken_ingress_policy_and_secret_cost_only_themselves(
     stage: &Stage,
 ) -> anyhow::Result<()> {
     let origin = Origin::new("checkout", 2);
@@ -64,7 +64,9 @@ pub async fn a_broken_ingress_policy_and_secret_cost_only_themselves(
         .map(drop)
 }
 
-pub async fn of_two_policies_for_one_section_the_older_wins(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn of_two_policies_for_one_section_the_older_wins(
+    stage: &Stage,
+) -> anyhow::Result<()> {
     let origin = Origin::new("checkout", 1);
     let host = stage.host("www");
     stage.apply(&ingress("shop", &host, "checkout")).await?;

@@ -6,9 +6,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Api;
 
 /// The CRD's name in the API.
-pub const NAME: &str = "upstreampolicies.hale-ingress.io";
+pub(crate) const NAME: &str = "upstreampolicies.hale-ingress.io";
 
-pub async fn the_api_server_takes_the_crd_without_a_warning(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn the_api_server_takes_the_crd_without_a_warning(
+    stage: &Stage,
+) -> anyhow::Result<()> {
     let crds = Api::<CustomResourceDefinition>::all(stage.world.cluster.client());
     let conditions = crds
         .get(NAME)
@@ -52,7 +54,7 @@ pub async fn the_api_server_takes_the_crd_without_a_warning(stage: &Stage) -> an
     Ok(())
 }
 
-pub async fn kubectl_explain_reads_like_documentation(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn kubectl_explain_reads_like_documentation(stage: &Stage) -> anyhow::Result<()> {
     for (field, wanted) in [
         ("upol", &["UpstreamPolicy says how Hale treats"][..]),
         (
@@ -66,9 +68,7 @@ pub async fn kubectl_explain_reads_like_documentation(stage: &Stage) -> anyhow::
         let text = hale_e2e::wait::until(
             &format!("kubectl explain {field}"),
             crate::stage::SOON,
-            || async {
-                stage.world.cluster.kubectl(&["explain", field]).await
-            },
+            || async { stage.world.cluster.kubectl(&["explain", field]).await },
         )
         .await?;
         // kubectl breaks lines wherever they get long.
@@ -168,7 +168,7 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
     ]
 }
 
-pub async fn wrong_policies_are_refused_with_understandable_messages(
+pub(crate) async fn wrong_policies_are_refused_with_understandable_messages(
     stage: &Stage,
 ) -> anyhow::Result<()> {
     let mut complaints = Vec::new();
@@ -194,7 +194,7 @@ pub async fn wrong_policies_are_refused_with_understandable_messages(
     Ok(())
 }
 
-pub async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result<()> {
     let everything = format!(
         "{SERVICE}, healthCheck: {{readiness: Ignore, terminating: Never, panicThreshold: 50, active: {{\
          http: {{method: HEAD, path: '/a?b=c', host: a.test, headers: [{{name: X-A, value: b}}], \

@@ -43,7 +43,7 @@ async fn healthy(stage: &Stage, wanted: &str) -> anyhow::Result<()> {
     .await
 }
 
-pub async fn ready_pods_that_fail_the_check_leave_traffic_in_time_and_come_back(
+pub(crate) async fn ready_pods_that_fail_the_check_leave_traffic_in_time_and_come_back(
     stage: &Stage,
 ) -> anyhow::Result<()> {
     let (host, origin, pods) = checked(stage, 5).await?;
@@ -132,7 +132,7 @@ pub async fn ready_pods_that_fail_the_check_leave_traffic_in_time_and_come_back(
     load.stop().await?.none_failed(100)
 }
 
-pub async fn when_all_fail_the_503_says_why_and_recovery_is_prompt(
+pub(crate) async fn when_all_fail_the_503_says_why_and_recovery_is_prompt(
     stage: &Stage,
 ) -> anyhow::Result<()> {
     let (host, _, pods) = checked(stage, 3).await?;
@@ -221,7 +221,9 @@ pub async fn when_all_fail_the_503_says_why_and_recovery_is_prompt(
     Ok(())
 }
 
-pub async fn readiness_and_check_that_disagree_are_reported(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn readiness_and_check_that_disagree_are_reported(
+    stage: &Stage,
+) -> anyhow::Result<()> {
     let (_, _, pods) = checked(stage, 2).await?;
     stage
         .condition("checkout", "ReadinessAgrees", "True", SOON)
@@ -243,7 +245,7 @@ pub async fn readiness_and_check_that_disagree_are_reported(stage: &Stage) -> an
         .map(drop)
 }
 
-pub async fn a_tcp_check_on_another_port_decides(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn a_tcp_check_on_another_port_decides(stage: &Stage) -> anyhow::Result<()> {
     let origin = Origin::new("checkout", 2);
     let host = stage.host("www");
     stage.apply(&ingress("shop", &host, "checkout")).await?;

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::Api;
 
-pub async fn helm_installs_into_a_restricted_namespace_and_helm_test_passes(
+pub(crate) async fn helm_installs_into_a_restricted_namespace_and_helm_test_passes(
     stage: &Stage,
 ) -> anyhow::Result<()> {
     let namespaces = Api::<Namespace>::all(stage.world.cluster.client());
@@ -50,7 +50,7 @@ pub async fn helm_installs_into_a_restricted_namespace_and_helm_test_passes(
     cluster.kubectl(&status).await.map(drop)
 }
 
-pub async fn the_address_of_the_published_service_is_in_the_status_of_ingresses(
+pub(crate) async fn the_address_of_the_published_service_is_in_the_status_of_ingresses(
     stage: &Stage,
 ) -> anyhow::Result<()> {
     let host = stage.host("www");
@@ -124,7 +124,7 @@ pub async fn the_address_of_the_published_service_is_in_the_status_of_ingresses(
     Ok(())
 }
 
-pub async fn helm_upgrade_fails_no_request(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn helm_upgrade_fails_no_request(stage: &Stage) -> anyhow::Result<()> {
     let origin = Origin::new("checkout", 2);
     let host = stage.host("www");
     stage.apply(&ingress("shop", &host, "checkout")).await?;
@@ -160,7 +160,9 @@ pub async fn helm_upgrade_fails_no_request(stage: &Stage) -> anyhow::Result<()> 
     report.none_failed(1_000)
 }
 
-pub async fn helm_uninstall_keeps_the_crd_and_the_policies(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn helm_uninstall_keeps_the_crd_and_the_policies(
+    stage: &Stage,
+) -> anyhow::Result<()> {
     let origin = Origin::new("checkout", 1);
     let host = stage.host("www");
     stage.apply(&ingress("shop", &host, "checkout")).await?;

@@ -13,22 +13,22 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Some pods of the test backend behind a Service of the same name.
-pub struct Origin {
-    pub name: &'static str,
-    pub replicas: i32,
+pub(crate) struct Origin {
+    pub(crate) name: &'static str,
+    pub(crate) replicas: i32,
     /// The Service port's `appProtocol`.
-    pub app_protocol: Option<&'static str>,
+    pub(crate) app_protocol: Option<&'static str>,
 }
 
 /// A pod that runs.
 #[derive(Clone, Debug)]
-pub struct Backend {
-    pub name: String,
-    pub ip: IpAddr,
+pub(crate) struct Backend {
+    pub(crate) name: String,
+    pub(crate) ip: IpAddr,
 }
 
 impl Origin {
-    pub fn new(name: &'static str, replicas: i32) -> Self {
+    pub(crate) fn new(name: &'static str, replicas: i32) -> Self {
         Self {
             name,
             replicas,
@@ -37,7 +37,7 @@ impl Origin {
     }
 
     /// The Service has the ports 80 `http` (the traffic) and 81 `admin`.
-    pub fn manifests(&self) -> String {
+    pub(crate) fn manifests(&self) -> String {
         let Self { name, replicas, .. } = self;
         let protocol = self
             .app_protocol
@@ -84,7 +84,7 @@ spec:
     }
 
     /// Waits until all replicas are ready, and none is left of an earlier template.
-    pub async fn is_ready(&self, stage: &Stage) -> anyhow::Result<()> {
+    pub(crate) async fn is_ready(&self, stage: &Stage) -> anyhow::Result<()> {
         until(
             &format!("{} to be ready", self.name),
             Duration::from_secs(60),
@@ -107,7 +107,7 @@ spec:
     }
 
     /// The pods that are not going.
-    pub async fn pods(&self, stage: &Stage) -> anyhow::Result<Vec<Backend>> {
+    pub(crate) async fn pods(&self, stage: &Stage) -> anyhow::Result<Vec<Backend>> {
         let label = format!("app={}", self.name);
         let pods = stage
             .api::<Pod>()
@@ -133,7 +133,7 @@ spec:
 
 impl Backend {
     /// An order to this pod: `ready=false`, `check=503`, joined by `&`.
-    pub async fn set(&self, orders: &str) -> anyhow::Result<()> {
+    pub(crate) async fn set(&self, orders: &str) -> anyhow::Result<()> {
         let ask = Ask::get("admin", &format!("/set?{orders}"));
         ask.send(SocketAddr::new(self.ip, 8081))
             .await?
@@ -143,12 +143,16 @@ impl Backend {
 }
 
 /// An Ingress with one rule for a whole host.
-pub fn ingress(name: &str, host: &str, service: &str) -> String {
+pub(crate) fn ingress(name: &str, host: &str, service: &str) -> String {
     ingress_with_paths(name, host, &[("Prefix", "/", service, "name: http")])
 }
 
 /// An Ingress for a host with paths: (type, path, Service, port).
-pub fn ingress_with_paths(name: &str, host: &str, paths: &[(&str, &str, &str, &str)]) -> String {
+pub(crate) fn ingress_with_paths(
+    name: &str,
+    host: &str,
+    paths: &[(&str, &str, &str, &str)],
+) -> String {
     let mut text = format!(
         "\n---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: {name}}}\nspec:\n  \
          ingressClassName: hale\n  rules:\n  - host: \"{host}\"\n    http:\n      paths:\n"
@@ -162,7 +166,7 @@ pub fn ingress_with_paths(name: &str, host: &str, paths: &[(&str, &str, &str, &s
 }
 
 /// A policy for a Service, with an HTTP check of `/healthz` every 500 ms that two failures or passes decide.
-pub fn checking_policy(name: &str, service: &str) -> String {
+pub(crate) fn checking_policy(name: &str, service: &str) -> String {
     format!(
         r"
 ---

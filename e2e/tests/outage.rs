@@ -22,7 +22,9 @@ async fn more(load: &Load, count: u64) -> anyhow::Result<()> {
     .await
 }
 
-pub async fn a_minute_without_the_api_server_fails_no_request(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn a_minute_without_the_api_server_fails_no_request(
+    stage: &Stage,
+) -> anyhow::Result<()> {
     let cluster = &stage.world.cluster;
     ensure!(
         cluster.is_own(),
@@ -71,7 +73,7 @@ pub async fn a_minute_without_the_api_server_fails_no_request(stage: &Stage) -> 
     load.stop().await?.none_failed(5_000)
 }
 
-pub async fn the_leader_killed_the_other_goes_on_with_statuses(
+pub(crate) async fn the_leader_killed_the_other_goes_on_with_statuses(
     stage: &Stage,
 ) -> anyhow::Result<()> {
     let origin = Origin::new("checkout", 2);

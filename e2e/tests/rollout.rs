@@ -6,7 +6,9 @@ use anyhow::ensure;
 use hale_e2e::client::Ask;
 use hale_e2e::wait::until;
 
-pub async fn a_rolling_restart_under_load_fails_no_request(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn a_rolling_restart_under_load_fails_no_request(
+    stage: &Stage,
+) -> anyhow::Result<()> {
     let origin = Origin::new("checkout", 5);
     let host = stage.host("www");
     stage.apply(&ingress("shop", &host, "checkout")).await?;
@@ -57,7 +59,7 @@ pub async fn a_rolling_restart_under_load_fails_no_request(stage: &Stage) -> any
     report.none_failed(1000)
 }
 
-pub async fn scaling_to_zero_is_explained_and_back_again_served(
+pub(crate) async fn scaling_to_zero_is_explained_and_back_again_served(
     stage: &Stage,
 ) -> anyhow::Result<()> {
     let origin = Origin::new("checkout", 2);

@@ -8,7 +8,7 @@ use hale_e2e::client::{Answer, Ask};
 use hale_e2e::wait::until;
 use tokio_tungstenite::tungstenite::Message;
 
-pub async fn hosts_and_paths_reach_their_services(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn hosts_and_paths_reach_their_services(stage: &Stage) -> anyhow::Result<()> {
     let (one, two) = (Origin::new("one", 1), Origin::new("two", 1));
     let (host, wild) = (stage.host("www"), format!("*.{}", stage.host("wild")));
     stage
@@ -69,7 +69,9 @@ pub async fn hosts_and_paths_reach_their_services(stage: &Stage) -> anyhow::Resu
     Ok(())
 }
 
-pub async fn a_default_backend_takes_what_no_rule_matches(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn a_default_backend_takes_what_no_rule_matches(
+    stage: &Stage,
+) -> anyhow::Result<()> {
     let (one, rest) = (Origin::new("one", 1), Origin::new("rest", 1));
     let host = stage.host("www");
     stage
@@ -106,7 +108,7 @@ spec:
         .await
 }
 
-pub async fn ports_are_found_by_name_and_by_number(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn ports_are_found_by_name_and_by_number(stage: &Stage) -> anyhow::Result<()> {
     let one = Origin::new("one", 1);
     let host = stage.host("www");
     let paths = [
@@ -152,7 +154,7 @@ fn seen(answer: &Answer) -> anyhow::Result<String> {
         .to_owned())
 }
 
-pub async fn http2_is_spoken_on_both_sides(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn http2_is_spoken_on_both_sides(stage: &Stage) -> anyhow::Result<()> {
     let plain = Origin::new("plain", 1);
     let h2c = Origin {
         app_protocol: Some("kubernetes.io/h2c"),
@@ -198,7 +200,7 @@ pub async fn http2_is_spoken_on_both_sides(stage: &Stage) -> anyhow::Result<()> 
     Ok(())
 }
 
-pub async fn websockets_are_tunnelled(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn websockets_are_tunnelled(stage: &Stage) -> anyhow::Result<()> {
     let one = Origin::new("one", 1);
     let host = stage.host("ws");
     stage.apply(&ingress("ws", &host, "one")).await?;
@@ -224,7 +226,7 @@ pub async fn websockets_are_tunnelled(stage: &Stage) -> anyhow::Result<()> {
     stage.get(&host, "/ws").await?.want(400).map(drop)
 }
 
-pub async fn grpc_passes_with_its_trailers(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn grpc_passes_with_its_trailers(stage: &Stage) -> anyhow::Result<()> {
     let echo = Origin {
         app_protocol: Some("kubernetes.io/h2c"),
         ..Origin::new("echo", 1)
@@ -272,7 +274,9 @@ pub async fn grpc_passes_with_its_trailers(stage: &Stage) -> anyhow::Result<()> 
     .await
 }
 
-pub async fn the_older_ingress_keeps_a_host_until_it_goes(stage: &Stage) -> anyhow::Result<()> {
+pub(crate) async fn the_older_ingress_keeps_a_host_until_it_goes(
+    stage: &Stage,
+) -> anyhow::Result<()> {
     let (one, two) = (Origin::new("one", 1), Origin::new("two", 1));
     let host = stage.host("www");
     stage.apply(&ingress("older", &host, "one")).await?;

@@ -20,15 +20,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::RwLock;
 
 /// Where Hale is installed.
-pub const HALE_NAMESPACE: &str = "hale-system";
+pub(crate) const HALE_NAMESPACE: &str = "hale-system";
 /// Changes are in effect within this time, or the scenario fails.
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A scenario that has not run yet.
-pub struct Scenario {
-    pub name: String,
-    pub alone: bool,
-    pub play: fn(Arc<Stage>) -> BoxFuture<'static, anyhow::Result<()>>,
+pub(crate) struct Scenario {
+    pub(crate) name: String,
+    pub(crate) alone: bool,
+    pub(crate) play: fn(Arc<Stage>) -> BoxFuture<'static, anyhow::Result<()>>,
 }
 
 /// A scenario that may run beside others.
@@ -51,21 +51,21 @@ macro_rules! scenario {
 pub(crate) use {alone, beside, scenario};
 
 /// The cluster with Hale in it.
-pub struct World {
-    pub cluster: Cluster,
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
     logs: PathBuf,
     quiet: RwLock<()>,
 }
 
 /// A namespace, and what a scenario does in it.
-pub struct Stage {
-    pub world: Arc<World>,
-    pub namespace: String,
+pub(crate) struct Stage {
+    pub(crate) world: Arc<World>,
+    pub(crate) namespace: String,
 }
 
 impl World {
     /// Installs Hale as its users do. It is not waited for: scenarios do that, if they need it.
-    pub async fn install(cluster: Cluster, logs: PathBuf) -> anyhow::Result<Self> {
+    pub(crate) async fn install(cluster: Cluster, logs: PathBuf) -> anyhow::Result<Self> {
         let began = Instant::now();
         let world = Self {
             cluster,
@@ -82,14 +82,19 @@ impl World {
         Ok(world)
     }
 
-    pub async fn helm_install(&self) -> anyhow::Result<()> {
+    pub(crate) async fn helm_install(&self) -> anyhow::Result<()> {
         self.helm(&["upgrade", "--install"], images::HALE_TAG, &[])
             .await
             .map(drop)
     }
 
     /// `helm VERB hale charts/hale` with the values of these tests and more.
-    pub async fn helm(&self, verb: &[&str], tag: &str, more: &[&str]) -> anyhow::Result<String> {
+    pub(crate) async fn helm(
+        &self,
+        verb: &[&str],
+        tag: &str,
+        more: &[&str],
+    ) -> anyhow::Result<String> {
         let chart = hale_e2e::cache::repository()
             .join("charts/hale")
             .display()
@@ -118,7 +123,7 @@ impl World {
     }
 
     /// Runs a scenario in a namespace of its own; of one that fails the circumstances are kept.
-    pub async fn run(self: Arc<Self>, scenario: Scenario) -> anyhow::Result<()> {
+    pub(crate) async fn run(self: Arc<Self>, scenario: Scenario) -> anyhow::Result<()> {
         let (_alone, _beside) = if scenario.alone {
             (Some(self.quiet.write().await), None)
         } else {
@@ -191,7 +196,7 @@ impl World {
         let _ = std::fs::write(self.logs.join(namespace).with_extension("txt"), text);
     }
 
-    pub fn api<K>(&self, namespace: &str) -> Api<K>
+    pub(crate) fn api<K>(&self, namespace: &str) -> Api<K>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
         K::DynamicType: Default,
@@ -200,7 +205,7 @@ impl World {
     }
 
     /// Waits until all replicas of Hale are ready.
-    pub async fn hale_is_ready(&self) -> anyhow::Result<()> {
+    pub(crate) async fn hale_is_ready(&self) -> anyhow::Result<()> {
         until("Hale to be ready", Duration::from_secs(60), || async {
             let hale = self.api::<Deployment>(HALE_NAMESPACE).get("hale").await?;
             let status = hale.status.unwrap_or_default();
@@ -216,7 +221,7 @@ impl World {
     }
 
     /// Hale's Service: the address that clients have.
-    pub async fn hale(&self, port: u16) -> anyhow::Result<SocketAddr> {
+    pub(crate) async fn hale(&self, port: u16) -> anyhow::Result<SocketAddr> {
         let service = self.api::<Service>(HALE_NAMESPACE).get("hale").await?;
         let address = service
             .spec
@@ -226,7 +231,7 @@ impl World {
     }
 
     /// The pods of Hale that are ready.
-    pub async fn hale_pods(&self) -> anyhow::Result<Vec<(String, IpAddr)>> {
+    pub(crate) async fn hale_pods(&self) -> anyhow::Result<Vec<(String, IpAddr)>> {
         let pods = self
             .api::<Pod>(HALE_NAMESPACE)
             .list(&ListParams::default().labels(HALE_LABELS))
@@ -250,12 +255,12 @@ const HALE_LABELS: &str = "app.kubernetes.io/name=hale,app.kubernetes.io/compone
 
 impl Stage {
     /// A host that no other scenario uses.
-    pub fn host(&self, label: &str) -> String {
+    pub(crate) fn host(&self, label: &str) -> String {
         // A label of a DNS name has at most 63 characters, and so has the namespace.
         format!("{label}.{}.test", self.namespace)
     }
 
-    pub fn api<K>(&self) -> Api<K>
+    pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
         K::DynamicType: Default,
@@ -263,18 +268,18 @@ impl Stage {
         self.world.api(&self.namespace)
     }
 
-    pub async fn apply(&self, manifests: &str) -> anyhow::Result<()> {
+    pub(crate) async fn apply(&self, manifests: &str) -> anyhow::Result<()> {
         self.world.cluster.apply(&self.namespace, manifests).await
     }
 
     /// kubectl in this namespace.
-    pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
+    pub(crate) async fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
         let args = [&["-n", &self.namespace], args].concat();
         self.world.cluster.kubectl(&args).await
     }
 
     /// Starts backends and waits for them and for Hale.
-    pub async fn start(&self, origins: &[&Origin]) -> anyhow::Result<()> {
+    pub(crate) async fn start(&self, origins: &[&Origin]) -> anyhow::Result<()> {
         for origin in origins {
             self.apply(&origin.manifests()).await?;
         }
@@ -286,17 +291,17 @@ impl Stage {
     }
 
     /// Sends a request to Hale's Service.
-    pub async fn send(&self, ask: &Ask) -> anyhow::Result<Answer> {
+    pub(crate) async fn send(&self, ask: &Ask) -> anyhow::Result<Answer> {
         ask.send(self.world.hale(if ask.is_tls() { 443 } else { 80 }).await?)
             .await
     }
 
-    pub async fn get(&self, host: &str, path: &str) -> anyhow::Result<Answer> {
+    pub(crate) async fn get(&self, host: &str, path: &str) -> anyhow::Result<Answer> {
         self.send(&Ask::get(host, path)).await
     }
 
     /// Waits until every replica of Hale answers a request in a certain way.
-    pub async fn every_hale<F>(&self, what: &str, ask: &Ask, fits: F) -> anyhow::Result<()>
+    pub(crate) async fn every_hale<F>(&self, what: &str, ask: &Ask, fits: F) -> anyhow::Result<()>
     where
         F: Fn(Answer) -> anyhow::Result<()>,
     {
@@ -312,7 +317,12 @@ impl Stage {
     }
 
     /// Waits until every replica of Hale sends a host to a backend.
-    pub async fn serves(&self, host: &str, path: &str, origin: &Origin) -> anyhow::Result<()> {
+    pub(crate) async fn serves(
+        &self,
+        host: &str,
+        path: &str,
+        origin: &Origin,
+    ) -> anyhow::Result<()> {
         self.every_hale(
             &format!("{host}{path} to be served"),
             &Ask::get(host, path),
@@ -334,7 +344,7 @@ impl Stage {
     }
 
     /// Begins constant load on a host, through Hale's Service.
-    pub async fn load(&self, host: &str, rate: u32) -> anyhow::Result<Load> {
+    pub(crate) async fn load(&self, host: &str, rate: u32) -> anyhow::Result<Load> {
         let server = self.world.hale(80).await?;
         Ok(Load::start(Plan {
             server,
@@ -344,12 +354,12 @@ impl Stage {
         }))
     }
 
-    pub async fn policy(&self, name: &str) -> anyhow::Result<UpstreamPolicy> {
+    pub(crate) async fn policy(&self, name: &str) -> anyhow::Result<UpstreamPolicy> {
         Ok(self.api::<UpstreamPolicy>().get(name).await?)
     }
 
     /// Waits until a condition of a policy's first target has a status, and gives (reason, message).
-    pub async fn condition(
+    pub(crate) async fn condition(
         &self,
         policy: &str,
         kind: &str,
@@ -382,7 +392,12 @@ impl Stage {
     }
 
     /// Waits until an Event with a reason has been written about an object of this namespace.
-    pub async fn event(&self, kind: &str, name: &str, reason: &str) -> anyhow::Result<String> {
+    pub(crate) async fn event(
+        &self,
+        kind: &str,
+        name: &str,
+        reason: &str,
+    ) -> anyhow::Result<String> {
         use k8s_openapi::api::events::v1::Event;
         until(
             &format!("the Event {reason} on {kind} {name}"),

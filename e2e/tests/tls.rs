@@ -41,7 +41,7 @@ async fn shows(stage: &Stage, host: &str, wanted: &CertificateDer<'static>) -> a
         .await
 }
 
-pub async fn each_host_shows_its_own_certificate_and_a_rotation_needs_no_restart(
+pub(crate) async fn each_host_shows_its_own_certificate_and_a_rotation_needs_no_restart(
     stage: &Stage,
 ) -> anyhow::Result<()> {
     let one = Origin::new("one", 1);
