@@ -24,5 +24,7 @@ pub mod watch;
 pub mod admin;
 pub mod client;
 pub mod crds;
+pub mod events;
 pub mod http_client;
 pub mod lease;
+pub mod status;

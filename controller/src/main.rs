@@ -39,7 +39,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match &cli.command {
             Command::Serve(args) => hale::serve::serve(args).await?,
-            Command::Run(_) | Command::Demo(_) => return Err(anyhow!("not yet")),
+            Command::Run(args) => hale::run::run(args).await?,
+            Command::Demo(_) => return Err(anyhow!("not yet")),
             Command::Crds => print!("{}", hale::crds::yaml()?),
             Command::Why(args) => return Ok(hale::client::why(args).await?),
             Command::Status(args) => return Ok(hale::client::status(args).await?),

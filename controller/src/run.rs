@@ -113,7 +113,8 @@ pub async fn run(args: &RunArgs) -> Result<(), RunError> {
         // Nothing is published before everything was listed: a restart never answers 404 for a route that exists.
         while let Some(missing) = watches.missing() {
             lifecycle.waiting_for(missing);
-            let _ = tokio::time::timeout(Duration::from_millis(500), watches.ticks.notified()).await;
+            let _ =
+                tokio::time::timeout(Duration::from_millis(500), watches.ticks.notified()).await;
         }
         loop {
             publisher.publish(watches.snapshot().await, Vec::new());

@@ -31,6 +31,7 @@ mod pace;
 mod policy;
 
 pub use policy::{Upstreams, policy_status};
+pub(crate) use policy::{shortened, without_count};
 
 use pace::Pace;
 

@@ -14,7 +14,9 @@ pub(super) fn wanted(
     service: Option<&Service>,
 ) -> Option<Vec<IngressLoadBalancerIngress>> {
     if !flag.is_empty() {
-        return Some(sorted(flag.iter().map(|text| address(text.trim())).collect()));
+        return Some(sorted(
+            flag.iter().map(|text| address(text.trim())).collect(),
+        ));
     }
     let service = service?;
     let spec = service.spec.as_ref()?;
@@ -83,19 +85,42 @@ mod tests {
     #[test]
     fn the_flag_goes_before_the_service() {
         let flag = ["lb.example.com".to_owned(), "192.0.2.1".to_owned()];
-        let wanted = wanted(&flag, Some(&service(&json!({"clusterIP": "10.0.0.1"}), &json!({}))));
+        let wanted = wanted(
+            &flag,
+            Some(&service(&json!({"clusterIP": "10.0.0.1"}), &json!({}))),
+        );
         let wanted = serde_json::to_value(wanted.unwrap()).unwrap();
-        assert_eq!(wanted, json!([{"hostname": "lb.example.com"}, {"ip": "192.0.2.1"}]));
+        assert_eq!(
+            wanted,
+            json!([{"hostname": "lb.example.com"}, {"ip": "192.0.2.1"}])
+        );
     }
 
     #[test]
     fn a_service_gives_what_leads_to_it() {
-        let balanced = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}, {"hostname": "x.example"}]}});
+        let balanced =
+            json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}, {"hostname": "x.example"}]}});
         let cases = [
-            (json!({"type": "LoadBalancer", "clusterIP": "10.0.0.1"}), balanced, json!([{"hostname": "x.example"}, {"ip": "192.0.2.9"}])),
-            (json!({"type": "LoadBalancer", "clusterIP": "10.0.0.1"}), json!({}), json!([])),
-            (json!({"type": "ClusterIP", "clusterIP": "10.0.0.1"}), json!({}), json!([{"ip": "10.0.0.1"}])),
-            (json!({"type": "NodePort", "clusterIP": "10.0.0.1", "externalIPs": ["192.0.2.7"]}), json!({}), json!([{"ip": "192.0.2.7"}])),
+            (
+                json!({"type": "LoadBalancer", "clusterIP": "10.0.0.1"}),
+                balanced,
+                json!([{"hostname": "x.example"}, {"ip": "192.0.2.9"}]),
+            ),
+            (
+                json!({"type": "LoadBalancer", "clusterIP": "10.0.0.1"}),
+                json!({}),
+                json!([]),
+            ),
+            (
+                json!({"type": "ClusterIP", "clusterIP": "10.0.0.1"}),
+                json!({}),
+                json!([{"ip": "10.0.0.1"}]),
+            ),
+            (
+                json!({"type": "NodePort", "clusterIP": "10.0.0.1", "externalIPs": ["192.0.2.7"]}),
+                json!({}),
+                json!([{"ip": "192.0.2.7"}]),
+            ),
             (json!({"clusterIP": "None"}), json!({}), json!([])),
         ];
         for (spec, status, expected) in cases {

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hale_crds::{
-    AncestorRef, AncestorStatus, CONTROLLER_NAME, MAX_UNHEALTHY_PEERS, TargetStatus,
-    UnhealthyPeer, UpstreamPolicyStatus,
+    AncestorRef, AncestorStatus, CONTROLLER_NAME, MAX_UNHEALTHY_PEERS, TargetStatus, UnhealthyPeer,
+    UpstreamPolicyStatus,
 };
 use hale_dataplane::{
     config::{Readiness, UpstreamId},
@@ -31,12 +31,20 @@ pub struct Upstreams<'a>(BTreeMap<&'a UpstreamId, &'a UpstreamReport>);
 impl<'a> Upstreams<'a> {
     /// An index of the report.
     pub fn new(report: &'a Report) -> Self {
-        Self(report.upstreams.iter().map(|upstream| (&upstream.id, upstream)).collect())
+        Self(
+            report
+                .upstreams
+                .iter()
+                .map(|upstream| (&upstream.id, upstream))
+                .collect(),
+        )
     }
 
     /// The upstreams of these identities that are served.
     fn select(&self, ids: &[UpstreamId]) -> Vec<&'a UpstreamReport> {
-        ids.iter().filter_map(|id| self.0.get(id).copied()).collect()
+        ids.iter()
+            .filter_map(|id| self.0.get(id).copied())
+            .collect()
     }
 }
 
@@ -68,7 +76,11 @@ pub fn policy_status(
         }
     });
     // Two targets may lead to the same upstream: it is counted once.
-    let ids: BTreeSet<_> = outcome.targets.iter().flat_map(|target| &target.upstreams).collect();
+    let ids: BTreeSet<_> = outcome
+        .targets
+        .iter()
+        .flat_map(|target| &target.upstreams)
+        .collect();
     let ids: Vec<_> = ids.into_iter().cloned().collect();
     let reached = upstreams.select(&ids);
     let (unhealthy_peers, omitted) = unhealthy(&reached);
@@ -76,14 +88,21 @@ pub fn policy_status(
     let (healthy, summary) = if reached.is_empty() {
         (None, "no route reaches a target".to_owned())
     } else {
-        (Some(count.fraction()), format!("{} peers serving", count.fraction()))
+        (
+            Some(count.fraction()),
+            format!("{} peers serving", count.fraction()),
+        )
     };
     UpstreamPolicyStatus {
         observed_generation: outcome.generation,
         summary: Some(summary),
         healthy,
         ancestors: ancestors.collect(),
-        targets: reached.iter().take(MAX_TARGETS).map(|upstream| target_status(upstream)).collect(),
+        targets: reached
+            .iter()
+            .take(MAX_TARGETS)
+            .map(|upstream| target_status(upstream))
+            .collect(),
         unhealthy_peers,
         unhealthy_peers_omitted: omitted,
     }
@@ -174,7 +193,12 @@ fn unhealthy(upstreams: &[&UpstreamReport]) -> (Vec<UnhealthyPeer>, i32) {
         .filter(|(peer, reason)| !peer.serving || fails(*reason))
         .collect();
     out.sort_by_key(|(peer, reason)| {
-        (!fails(*reason), *reason, peer.since.as_second(), peer.address)
+        (
+            !fails(*reason),
+            *reason,
+            peer.since.as_second(),
+            peer.address,
+        )
     });
     out.dedup_by_key(|(peer, _)| peer.address);
     let omitted = out.len().saturating_sub(MAX_UNHEALTHY_PEERS);

@@ -103,7 +103,11 @@ impl<K: Watched> Follow<K> {
             });
         } else {
             failure.log(|| {
-                tracing::warn!(kind = K::KIND, error = text, "cannot list or watch; what is known is served on");
+                tracing::warn!(
+                    kind = K::KIND,
+                    error = text,
+                    "cannot list or watch; what is known is served on"
+                );
             });
             self.store.set_problem(text);
         }

@@ -71,7 +71,10 @@ impl Judged {
         let since = before
             .iter()
             .find(|condition| condition.type_ == self.type_ && condition.status == status)
-            .map_or_else(|| Time(whole_seconds(now)), |condition| condition.last_transition_time.clone());
+            .map_or_else(
+                || Time(whole_seconds(now)),
+                |condition| condition.last_transition_time.clone(),
+            );
         Condition {
             type_: self.type_.to_owned(),
             status: status.to_owned(),
@@ -107,7 +110,10 @@ fn healthy(upstreams: &[&UpstreamReport]) -> Judged {
     if !reasons.is_empty() {
         let _ = write!(message, ": {}", reasons.join(", "));
     }
-    for upstream in upstreams.iter().filter(|upstream| upstream.peers.is_empty()) {
+    for upstream in upstreams
+        .iter()
+        .filter(|upstream| upstream.peers.is_empty())
+    {
         let reason = upstream.reason.unwrap_or(Reason::NoEndpoints);
         let _ = write!(message, "; {}: {reason}", upstream.id);
         if !upstream.message.is_empty() {
@@ -156,7 +162,10 @@ fn readiness_agrees(upstreams: &[&UpstreamReport], now: Timestamp) -> Judged {
         let what = "not Ready for Kubernetes but passes the policy's check";
         ("NotReadyButPassing", disagreement(&passing, what))
     } else {
-        ("Agrees", "the pods' readiness and the policy's check agree".to_owned())
+        (
+            "Agrees",
+            "the pods' readiness and the policy's check agree".to_owned(),
+        )
     };
     Judged {
         type_: "ReadinessAgrees",
@@ -172,7 +181,10 @@ fn disagreement(peers: &[&PeerReport], what: &str) -> String {
         .take(NAMED)
         .map(|peer| {
             let name = peer.pod.clone().unwrap_or_else(|| peer.address.to_string());
-            format!("{name} is {what} since {}", peer.since.strftime("%Y-%m-%dT%H:%M:%SZ"))
+            format!(
+                "{name} is {what} since {}",
+                peer.since.strftime("%Y-%m-%dT%H:%M:%SZ")
+            )
         })
         .collect();
     let mut message = named.join("; ");

@@ -1,0 +1,308 @@
+//! Events: what happened to which object, for `kubectl describe`.
+//!
+//! What there is to say is found by comparing: findings and peers now with those of the last look. A term of
+//! leadership begins with what is known then, so that a change of leader does not tell old news as new; findings are
+//! told again, because they are still true, and Events do not last.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use hale_dataplane::{
+    config::{ObjectRef, UpstreamId},
+    reason::Reason,
+    report::{PeerReport, Report, UpstreamReport},
+};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::EventType;
+use tokio::time::Instant;
+
+use crate::{
+    finding::Severity,
+    publish::Published,
+    status::{shortened, without_count},
+};
+
+mod audience;
+mod teller;
+
+use audience::Audience;
+pub use teller::Teller;
+
+/// How often a finding that lasts is told again: Events live for an hour.
+const REMIND: Duration = Duration::from_secs(30 * 60);
+
+/// One thing to say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Note {
+    /// About which object.
+    pub regarding: ObjectReference,
+    /// Which pod it is about.
+    pub related: Option<ObjectReference>,
+    /// How bad it is.
+    pub type_: EventType,
+    /// A code.
+    pub reason: &'static str,
+    /// A sentence.
+    pub note: String,
+}
+
+/// What was known at the last look.
+pub struct Events {
+    teller: Teller,
+    memory: Memory,
+}
+
+impl Events {
+    /// A memory without anything in it.
+    pub fn new(teller: Teller) -> Self {
+        Self {
+            teller,
+            memory: Memory::default(),
+        }
+    }
+
+    /// Tells what is new.
+    pub fn tell(&mut self, published: &Published, report: &Report, now: Instant) {
+        for note in self.memory.compare(published, report, now) {
+            self.teller.tell(note, now);
+        }
+    }
+}
+
+/// A peer, over time.
+type PeerKey = (UpstreamId, std::net::SocketAddr, Option<String>);
+
+#[derive(Default)]
+struct Memory {
+    /// Findings, and when they were told.
+    findings: HashMap<(ObjectRef, &'static str, String), Instant>,
+    /// Peers that fail, and the reason that was told; `None` before the first look.
+    failing: Option<HashMap<PeerKey, Reason>>,
+    /// Upstreams with peers and none that is eligible.
+    dead: HashSet<UpstreamId>,
+    /// Generations of the Ingresses that are served; `None` before the first look.
+    synced: Option<HashMap<ObjectRef, Option<i64>>>,
+}
+
+impl Memory {
+    fn compare(&mut self, published: &Published, report: &Report, now: Instant) -> Vec<Note> {
+        let audience = Audience::new(published);
+        let mut notes = self.findings(published, &audience, now);
+        notes.extend(self.peers(report, &audience));
+        notes.extend(self.synced(published, &audience));
+        notes
+    }
+
+    fn findings(
+        &mut self,
+        published: &Published,
+        audience: &Audience<'_>,
+        now: Instant,
+    ) -> Vec<Note> {
+        let mut notes = Vec::new();
+        let mut current = HashSet::new();
+        for finding in &published.translation.findings {
+            let reason = finding.reason.as_str();
+            let key = (finding.object.clone(), reason, finding.message.clone());
+            current.insert(key.clone());
+            let told = self.findings.get(&key);
+            if told.is_some_and(|told| now.duration_since(*told) < REMIND) {
+                continue;
+            }
+            self.findings.insert(key, now);
+            let Some(regarding) = audience.reference(&finding.object) else {
+                continue;
+            };
+            notes.push(Note {
+                regarding,
+                related: None,
+                type_: match finding.severity {
+                    Severity::Warning => EventType::Warning,
+                    Severity::Notice => EventType::Normal,
+                },
+                reason,
+                note: finding.message.clone(),
+            });
+        }
+        self.findings.retain(|key, _| current.contains(key));
+        notes
+    }
+
+    fn peers(&mut self, report: &Report, audience: &Audience<'_>) -> Vec<Note> {
+        let first = self.failing.is_none();
+        let before = self.failing.take().unwrap_or_default();
+        let mut failing = HashMap::new();
+        let mut dead = HashSet::new();
+        let mut notes = Vec::new();
+        for upstream in &report.upstreams {
+            for peer in &upstream.peers {
+                let key = (upstream.id.clone(), peer.address, peer.pod.clone());
+                let was = before.get(&key);
+                match peer.reason.filter(|reason| tells(*reason)) {
+                    Some(reason) => {
+                        if !first && was != Some(&reason) {
+                            notes.extend(unhealthy(upstream, peer, reason, audience));
+                        }
+                        failing.insert(key, reason);
+                    }
+                    None if peer.serving && was.is_some() => {
+                        notes.extend(recovered(upstream, peer, audience));
+                    }
+                    // Back in Kubernetes' hands (not ready, terminating): neither failing nor recovered.
+                    None => {}
+                }
+            }
+            if !upstream.peers.is_empty() && upstream.serving == 0 {
+                if !first && !self.dead.contains(&upstream.id) {
+                    notes.extend(nobody_left(upstream, audience));
+                }
+                dead.insert(upstream.id.clone());
+            }
+        }
+        self.failing = Some(failing);
+        self.dead = dead;
+        notes
+    }
+
+    fn synced(&mut self, published: &Published, audience: &Audience<'_>) -> Vec<Note> {
+        let before = self.synced.take();
+        let mut notes = Vec::new();
+        let mut current = HashMap::new();
+        for outcome in &published.translation.ingresses {
+            let object = ObjectRef {
+                kind: "Ingress",
+                namespace: outcome.namespace.clone(),
+                name: outcome.name.clone(),
+            };
+            let generation = audience.generation(&object);
+            let known = before
+                .as_ref()
+                .is_none_or(|before| before.get(&object) == Some(&generation));
+            if !known && let Some(regarding) = audience.reference(&object) {
+                notes.push(Note {
+                    regarding,
+                    related: None,
+                    type_: EventType::Normal,
+                    reason: "Synced",
+                    note: "The Ingress is served".to_owned(),
+                });
+            }
+            current.insert(object, generation);
+        }
+        self.synced = Some(current);
+        notes
+    }
+}
+
+/// Reasons that are worth an Event. Readiness and termination are told by Kubernetes itself.
+fn tells(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::ActiveCheckFailed
+            | Reason::Ejected
+            | Reason::ConnectRefused
+            | Reason::ConnectTimeout
+            | Reason::TlsError
+    )
+}
+
+fn name(peer: &PeerReport) -> String {
+    match &peer.pod {
+        Some(pod) => format!("{pod} ({})", peer.address),
+        None => peer.address.to_string(),
+    }
+}
+
+fn unhealthy(
+    upstream: &UpstreamReport,
+    peer: &PeerReport,
+    reason: Reason,
+    audience: &Audience<'_>,
+) -> Vec<Note> {
+    let code = if reason == Reason::Ejected {
+        "PeerEjected"
+    } else {
+        "PeerUnhealthy"
+    };
+    let fate = if peer.serving {
+        "still gets requests, because too few peers pass"
+    } else {
+        "gets no requests"
+    };
+    let message = without_count(&peer.message);
+    let note = format!(
+        "{} of {} {fate}: {reason}: {message}",
+        name(peer),
+        upstream.id
+    );
+    about_peer(upstream, peer, EventType::Warning, code, &note, audience)
+}
+
+fn recovered(upstream: &UpstreamReport, peer: &PeerReport, audience: &Audience<'_>) -> Vec<Note> {
+    let note = format!("{} of {} gets requests again", name(peer), upstream.id);
+    about_peer(
+        upstream,
+        peer,
+        EventType::Normal,
+        "PeerRecovered",
+        &note,
+        audience,
+    )
+}
+
+fn about_peer(
+    upstream: &UpstreamReport,
+    peer: &PeerReport,
+    type_: EventType,
+    reason: &'static str,
+    note: &str,
+    audience: &Audience<'_>,
+) -> Vec<Note> {
+    let related = peer.pod.as_ref().map(|pod| ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: Some(upstream.id.namespace.clone()),
+        name: Some(pod.clone()),
+        ..ObjectReference::default()
+    });
+    audience
+        .of_peers(&upstream.id)
+        .into_iter()
+        .map(|regarding| Note {
+            regarding,
+            related: related.clone(),
+            type_,
+            reason,
+            note: note.to_owned(),
+        })
+        .collect()
+}
+
+fn nobody_left(upstream: &UpstreamReport, audience: &Audience<'_>) -> Vec<Note> {
+    let reasons: Vec<_> = upstream
+        .by_reason
+        .iter()
+        .map(|(reason, peers)| format!("{peers} {reason}"))
+        .collect();
+    let note = format!(
+        "Requests to {} are answered with 503: none of its {} peers may be picked ({})",
+        upstream.id,
+        upstream.peers.len(),
+        reasons.join(", ")
+    );
+    let all = audience.of_peers(&upstream.id).into_iter();
+    all.chain(audience.of_routes(&upstream.id))
+        .map(|regarding| Note {
+            regarding,
+            related: None,
+            type_: EventType::Warning,
+            reason: "NoEligiblePeer",
+            note: note.clone(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
