@@ -217,10 +217,14 @@ impl Dataplane {
             }
         }
         // A worker that panicked has cut what it had; how much is not known any more.
-        workers
+        let cut = workers
             .into_iter()
             .map(|worker| worker.join().unwrap_or(1))
-            .sum()
+            .sum();
+        if let Some(log) = &self.inner.shared.log {
+            log.close();
+        }
+        cut
     }
 
     fn advance(&self, stage: Stage) {

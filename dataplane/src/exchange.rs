@@ -117,13 +117,7 @@ impl Exchange {
 
     /// Whether names and addresses of peers may be told to this client.
     pub(crate) fn explains(&self) -> bool {
-        self.conn
-            .worker
-            .shared
-            .options
-            .explain
-            .iter()
-            .any(|net| net.contains(&self.client))
+        sanitize::contains(&self.conn.worker.shared.options.explain, self.client)
     }
 
     fn source(&self) -> Option<&ObjectRef> {

@@ -27,6 +27,7 @@ use crate::{
 };
 
 pub(crate) mod guard;
+mod head_scan;
 
 use guard::{Graceful, Guard, Guarded};
 

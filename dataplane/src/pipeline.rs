@@ -100,6 +100,11 @@ fn admit(exchange: &mut Exchange, parts: &Parts) -> Result<(), Reject> {
     {
         return Err(Reject::new(Reason::UriTooLong));
     }
+    if exchange.conn.guard.take_ambiguous() {
+        exchange.conn.guard.finish();
+        return Err(Reject::new(Reason::BadRequest)
+            .saying("the request has both Content-Length and Transfer-Encoding"));
+    }
     sanitize::framing(parts)?;
     exchange.authority = Some(sanitize::authority(parts)?);
     let path = parts.uri.path();

@@ -31,6 +31,7 @@ use crate::{
     forward::{self, Limits, Phase},
     metrics::Outcome,
     pipeline::{self, Answer, note, unserved},
+    reason::Reason,
     reject::Reject,
     retry::{Nature, Next, Tries},
     sanitize,
@@ -84,6 +85,15 @@ pub(crate) async fn open(
         };
         exchange.in_flight = Some(peer.state.vitals.track());
         match forward::send_upgrade(upstream, peer, request, limits).await {
+            Ok(response)
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                    && !sanitize::is_websocket_accept(response.headers()) =>
+            {
+                note(exchange, peer, Outcome::ProtocolError);
+                return Err(Reject::new(Reason::ProtocolError)
+                    .saying("the peer switched to a protocol that was not asked for")
+                    .of_upstream(&upstream.config.id));
+            }
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 note(exchange, peer, Outcome::Answered(101));
                 peer.state.vitals.record_success();

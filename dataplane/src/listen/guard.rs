@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use super::head_scan::HeadScan;
 use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -68,6 +69,8 @@ pub(crate) struct Guard {
     /// Set to end the connection: at once, or when its requests are answered.
     kill: AtomicBool,
     finish: AtomicBool,
+    /// The head that was just received has more than one framing.
+    ambiguous: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -92,6 +95,7 @@ impl Guard {
             multiplexed: AtomicBool::new(false),
             kill: AtomicBool::new(false),
             finish: AtomicBool::new(false),
+            ambiguous: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         })
     }
@@ -117,10 +121,21 @@ impl Guard {
         self.active.load(Relaxed)
     }
 
-    fn received(&self) {
-        if self.head_since.load(Relaxed) == 0 && self.active.load(Relaxed) == 0 {
-            self.head_since.store(self.clock.now(), Relaxed);
+    /// Bytes came. Returns whether they begin, or go on with, the head of an HTTP/1 request.
+    fn received(&self) -> Received {
+        if self.active.load(Relaxed) != 0 || self.multiplexed.load(Relaxed) {
+            return Received::Other;
         }
+        if self.head_since.load(Relaxed) != 0 {
+            return Received::Head;
+        }
+        self.head_since.store(self.clock.now(), Relaxed);
+        Received::NewHead
+    }
+
+    /// Whether the request that just began had more than one framing; told once.
+    pub(crate) fn take_ambiguous(&self) -> bool {
+        self.ambiguous.load(Relaxed) && self.ambiguous.swap(false, Relaxed)
     }
 
     fn write_waits(&self, waits: bool) {
@@ -184,6 +199,13 @@ impl Guard {
     }
 }
 
+/// What arrived.
+enum Received {
+    NewHead,
+    Head,
+    Other,
+}
+
 /// A connection that can be asked to end.
 pub(crate) trait Graceful: Future {
     /// Answer what has begun, take nothing new.
@@ -196,16 +218,34 @@ pub(crate) struct Guarded<S> {
     guard: Arc<Guard>,
     ahead: Vec<u8>,
     given: usize,
+    scan: HeadScan,
 }
 
 impl<S> Guarded<S> {
     /// `ahead` was read from `stream` already.
     pub(crate) fn new(stream: S, guard: Arc<Guard>, ahead: Vec<u8>) -> Self {
-        Self {
+        let mut guarded = Self {
             stream,
             guard,
-            ahead,
+            ahead: Vec::new(),
             given: 0,
+            scan: HeadScan::default(),
+        };
+        guarded.look_at(&ahead);
+        guarded.ahead = ahead;
+        guarded
+    }
+}
+
+impl<S> Guarded<S> {
+    fn look_at(&mut self, bytes: &[u8]) {
+        match self.guard.received() {
+            Received::Other => return,
+            Received::Head => {}
+            Received::NewHead => self.scan = HeadScan::default(),
+        }
+        if self.scan.feed(bytes) {
+            self.guard.ambiguous.store(true, Relaxed);
         }
     }
 }
@@ -229,8 +269,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            this.guard.received();
+        if let Some(new) = buffer.filled().get(before..).filter(|new| !new.is_empty()) {
+            this.look_at(new);
         }
         polled
     }
