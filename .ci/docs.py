@@ -69,6 +69,15 @@ def reasons():
     compare("reason", page, first_column(page), real)
 
 
+def metrics():
+    page = "docs/metrics.md"
+    sources = ["dataplane/src/metrics/exposition.rs", "controller/src/metrics.rs"]
+    real = {name for source in sources for name in re.findall(r'"(hale_\w+)"', pathlib.Path(source).read_text())}
+    # The encoder adds what OpenMetrics wants at the end of a name.
+    bare = lambda name: re.sub(r"_(total|seconds|info)$", "", name)
+    compare("metric", page, map(bare, first_column(page)), map(bare, real))
+
+
 def fields(schema, path):
     """Paths of all fields below a schema, as the manual writes them."""
     for name, field in schema.get("properties", {}).items():
@@ -106,6 +115,7 @@ def values():
 links()
 flags(sys.argv[1])
 reasons()
+metrics()
 policy()
 values()
 for line in wrong:
