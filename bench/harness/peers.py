@@ -376,9 +376,9 @@ HALE_POLICY = hale_object(
 )
 
 
-def backend_config(folder, ports):
-    """An nginx that answers 100 bytes from memory, whatever is asked."""
-    listen = "\n".join(f"    listen 127.0.0.1:{port} backlog=4096;" for port in ports)
+def backend_config(folder, ports, listen_on="127.0.0.1", body="x" * 100):
+    """An nginx that answers from memory, whatever is asked."""
+    listen = "\n".join(f"    listen {listen_on}:{port} backlog=4096;" for port in ports)
     text = f"""
 daemon off;
 {nginx_user()}
@@ -395,7 +395,7 @@ http {{
   default_type text/plain;
   server {{
 {listen}
-    location / {{ return 200 "{"x" * 99}\\n"; }}
+    location / {{ return 200 "{body}"; }}
   }}
 }}
 """
