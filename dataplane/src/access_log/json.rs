@@ -109,16 +109,15 @@ fn number(out: &mut Vec<u8>, number: u64) {
     text(out, itoa::Buffer::new().format(number));
 }
 
-/// With leading zeros.
-fn padded(out: &mut Vec<u8>, number: u64, width: u32) {
-    for place in (0..width).rev() {
-        out.push(digit(number / 10_u64.pow(place)));
-    }
-}
-
+/// The decimal digits of a number, with leading zeros.
 #[allow(clippy::cast_possible_truncation)]
-const fn digit(number: u64) -> u8 {
-    b'0' + (number % 10) as u8
+fn digits<const WIDTH: usize>(mut number: u64) -> [u8; WIDTH] {
+    let mut digits = [b'0'; WIDTH];
+    for digit in digits.iter_mut().rev() {
+        *digit += (number % 10) as u8;
+        number /= 10;
+    }
+    digits
 }
 
 /// Microseconds as `1.234`.
@@ -126,7 +125,7 @@ fn milliseconds(out: &mut Vec<u8>, duration: Duration) {
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     number(out, micros / 1_000);
     out.push(b'.');
-    padded(out, micros % 1_000, 3);
+    out.extend_from_slice(&digits::<3>(micros % 1_000));
 }
 
 const fn protocol(version: Version) -> &'static str {
@@ -183,33 +182,24 @@ fn time(out: &mut Vec<u8>, time: SystemTime) {
         march_month - 9
     };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
-    padded(out, year, 4);
-    out.push(b'-');
-    padded(out, month, 2);
-    out.push(b'-');
-    padded(out, day, 2);
-    out.push(b'T');
-    padded(out, second / 3_600, 2);
-    out.push(b':');
-    padded(out, second / 60 % 60, 2);
-    out.push(b':');
-    padded(out, second % 60, 2);
-    out.push(b'.');
-    padded(out, since.subsec_millis().into(), 3);
-    out.push(b'Z');
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    text[..4].copy_from_slice(&digits::<4>(year));
+    text[5..7].copy_from_slice(&digits::<2>(month));
+    text[8..10].copy_from_slice(&digits::<2>(day));
+    text[11..13].copy_from_slice(&digits::<2>(second / 3_600));
+    text[14..16].copy_from_slice(&digits::<2>(second / 60 % 60));
+    text[17..19].copy_from_slice(&digits::<2>(second % 60));
+    text[20..23].copy_from_slice(&digits::<3>(since.subsec_millis().into()));
+    out.extend_from_slice(&text);
 }
 
 /// The inside of a JSON string. Runs that need nothing are copied whole. Bytes that are not UTF-8 become
 /// U+FFFD, and control characters, DEL and the line separators of JavaScript are escaped, so that no line
 /// can break a terminal or a parser.
 fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
-    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
     let mut rest = bytes;
     loop {
-        let run = rest
-            .iter()
-            .position(|byte| !plain(byte))
-            .unwrap_or(rest.len());
+        let run = plain_run(rest);
         let (copied, left) = rest.split_at(run);
         out.extend_from_slice(copied);
         let Some(chunk) = left.utf8_chunks().next() else {
@@ -226,6 +216,20 @@ fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
             }
         }
     }
+}
+
+/// How many leading bytes need no escape. Whole chunks are judged without a branch, which becomes vector
+/// instructions.
+fn plain_run(bytes: &[u8]) -> usize {
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+    let (chunks, _) = bytes.as_chunks::<16>();
+    let whole = chunks
+        .iter()
+        .take_while(|chunk| chunk.iter().fold(true, |all, byte| all & plain(*byte)))
+        .count();
+    let (_, rest) = bytes.split_at(16 * whole);
+    let more = rest.iter().position(|byte| !plain(*byte));
+    16 * whole + more.unwrap_or(rest.len())
 }
 
 fn escape_char(out: &mut Vec<u8>, char: char) {

@@ -116,5 +116,10 @@ fn takes(prefix: &str, path: &str) -> bool {
 /// Compares element by element: as bytes, with `/` before every other byte.
 fn by_element(a: &str, b: &str) -> Ordering {
     let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
-    a.bytes().map(rank).cmp(b.bytes().map(rank))
+    for (x, y) in a.bytes().zip(b.bytes()) {
+        if x != y {
+            return rank(x).cmp(&rank(y));
+        }
+    }
+    a.len().cmp(&b.len())
 }
