@@ -52,9 +52,10 @@ pub enum Command {
 /// How to log. Logs go to stderr; stdout is for the access log.
 #[derive(Debug, Args)]
 pub struct LogArgs {
-    /// Which messages: error, warn, info, debug, trace, or a filter such as `info,hale_dataplane=debug`.
-    #[arg(long, env = "HALE_LOG_LEVEL", global = true, default_value = "info")]
-    pub log_level: String,
+    /// Which messages: error, warn, info, debug, trace, or a filter such as `info,hale_dataplane=debug` [default: info;
+    /// of the demo: warn].
+    #[arg(long, env = "HALE_LOG_LEVEL", value_name = "LEVEL", global = true)]
+    pub log_level: Option<String>,
     /// Form of the messages.
     #[arg(
         long,

@@ -12,6 +12,7 @@ pub mod translate;
 
 // What runs.
 pub mod args;
+pub mod demo;
 pub mod lifecycle;
 pub mod metrics;
 pub mod process;

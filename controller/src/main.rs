@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
-    start_log(&cli.log)?;
+    start_log(&cli.log, matches!(cli.command, Command::Demo(_)))?;
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| anyhow!("a TLS provider was installed before ours"))?;
@@ -40,7 +40,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         match &cli.command {
             Command::Serve(args) => hale::serve::serve(args).await?,
             Command::Run(args) => hale::run::run(args).await?,
-            Command::Demo(_) => return Err(anyhow!("not yet")),
+            Command::Demo(args) => hale::demo::demo(args).await?,
             Command::Crds => print!("{}", hale::crds::yaml()?),
             Command::Why(args) => return Ok(hale::client::why(args).await?),
             Command::Status(args) => return Ok(hale::client::status(args).await?),
@@ -50,9 +50,11 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn start_log(args: &LogArgs) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&args.log_level)
-        .with_context(|| format!("--log-level {:?} is not a filter", args.log_level))?;
+fn start_log(args: &LogArgs, quiet: bool) -> anyhow::Result<()> {
+    let usual = if quiet { "warn" } else { "info" };
+    let level = args.log_level.as_deref().unwrap_or(usual);
+    let filter = EnvFilter::try_new(level)
+        .with_context(|| format!("--log-level {level:?} is not a filter"))?;
     let log = fmt().with_env_filter(filter).with_writer(stderr);
     match args.log_format {
         LogFormat::Text => log
