@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use aws_lc_rs::digest;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The cache of these tests: `$XDG_CACHE_HOME/hale-e2e`, else `~/.cache/hale-e2e`.
 ///
@@ -143,7 +144,8 @@ pub fn cgroups(id: &str) -> Vec<PathBuf> {
     of_version_1.collect()
 }
 
-/// Cgroups are removed from the leaves up; those that still hold a process stay.
+/// Cgroups are removed from the leaves up, as soon as the kernel is done with
+/// the processes in them; those that still hold one after a while stay.
 fn remove_cgroups(id: &str) {
     fn remove(folder: &Path) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -153,7 +155,14 @@ fn remove_cgroups(id: &str) {
         }
         let _ = fs::remove_dir(folder);
     }
-    for folder in cgroups(id) {
-        remove(&folder);
+    let deadline = Instant::now() + Duration::from_secs(3);
+    loop {
+        let mut left = cgroups(id);
+        left.iter().for_each(|folder| remove(folder));
+        left.retain(|folder| folder.exists());
+        if left.is_empty() || Instant::now() > deadline {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -40,6 +40,7 @@ pub fn ensure_built(cache: &Path, run: &Path, origin: &Path) -> anyhow::Result<(
     for library in &libraries {
         key.push(fs::read(library)?);
     }
+    // How they are built may change, too.
     key.push(include_bytes!("images.rs").to_vec());
     let name = cache::hash(&key.iter().map(Vec::as_slice).collect::<Vec<_>>());
 

@@ -4,6 +4,7 @@ use crate::origin::{Backend, Origin, checking_policy, ingress};
 use crate::stage::{SOON, Stage};
 use anyhow::{Context as _, ensure};
 use hale_e2e::client::Ask;
+use hale_e2e::load::Load;
 use hale_e2e::wait::{throughout, until};
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,50 @@ async fn healthy(stage: &Stage, wanted: &str) -> anyhow::Result<()> {
     .await
 }
 
+/// Fails if a pod is among those that answer a few dozen requests.
+async fn unseen(load: &Load, pod: &str) -> anyhow::Result<()> {
+    load.forget_pods();
+    let sent = load.so_far().sent;
+    until("more requests", SOON, || async {
+        ensure!(load.so_far().sent > sent + 15);
+        Ok(())
+    })
+    .await?;
+    let seen = load.so_far().pods;
+    ensure!(
+        !seen.contains_key(pod),
+        "{pod} still gets requests: {seen:?}"
+    );
+    Ok(())
+}
+
+/// What `kubectl` tells about one of five pods that fails its check.
+async fn is_explained(stage: &Stage, pod: &str) -> anyhow::Result<()> {
+    healthy(stage, "4/5").await?;
+    let (reason, message) = stage
+        .condition("checkout", "Healthy", "False", SOON)
+        .await?;
+    ensure!(reason == "SomePeersUnhealthy", "{reason}: {message}");
+    until("kubectl describe to tell it all", SOON, || async {
+        let text = stage.kubectl(&["describe", "upol", "checkout"]).await?;
+        for wanted in [
+            pod,
+            "ActiveCheckFailed",
+            "GET /healthz: HTTP 503",
+            "Since:",
+            "PeerUnhealthy",
+        ] {
+            ensure!(text.contains(wanted), "{wanted:?} is not in\n{text}");
+        }
+        Ok(())
+    })
+    .await?;
+    stage
+        .event("UpstreamPolicy", "checkout", "PeerUnhealthy")
+        .await
+        .map(drop)
+}
+
 pub(crate) async fn ready_pods_that_fail_the_check_leave_traffic_in_time_and_come_back(
     stage: &Stage,
 ) -> anyhow::Result<()> {
@@ -57,58 +102,21 @@ pub(crate) async fn ready_pods_that_fail_the_check_leave_traffic_in_time_and_com
     let ill = &pods[2];
     ill.set("check=503").await?;
     let began = Instant::now();
-    let alone = || async {
-        load.forget_pods();
-        // As many requests as would meet every pod a few times.
-        let sent = load.so_far().sent;
-        until("more requests", SOON, || async {
-            ensure!(load.so_far().sent > sent + 15);
-            Ok(())
-        })
-        .await?;
-        let seen = load.so_far().pods;
-        ensure!(
-            !seen.contains_key(&ill.name),
-            "{} still gets requests: {seen:?}",
-            ill.name
-        );
-        Ok(())
-    };
     // What the look itself takes (15 requests at 50/s, and a turn of the loop) comes on top.
-    until(
-        "the failing pod to be out",
-        OUT_WITHIN + Duration::from_millis(700),
-        alone,
-    )
+    let limit = OUT_WITHIN + Duration::from_millis(700);
+    until("the failing pod to be out", limit, || {
+        unseen(&load, &ill.name)
+    })
     .await?;
     let took = began.elapsed();
     eprintln!("e2e: a failing pod was out of traffic within {took:.1?} (two checks, 500 ms apart)");
-    throughout("the failing pod is out", Duration::from_secs(1), alone).await?;
-    // Kubernetes knows nothing of it.
-    origin.is_ready(stage).await?;
-
-    healthy(stage, "4/5").await?;
-    let (reason, message) = stage
-        .condition("checkout", "Healthy", "False", SOON)
-        .await?;
-    ensure!(reason == "SomePeersUnhealthy", "{reason}: {message}");
-    until("kubectl describe to tell it all", SOON, || async {
-        let text = stage.kubectl(&["describe", "upol", "checkout"]).await?;
-        for wanted in [
-            ill.name.as_str(),
-            "ActiveCheckFailed",
-            "GET /healthz: HTTP 503",
-            "Since:",
-            "PeerUnhealthy",
-        ] {
-            ensure!(text.contains(wanted), "{wanted:?} is not in\n{text}");
-        }
-        Ok(())
+    throughout("the failing pod is out", Duration::from_secs(1), || {
+        unseen(&load, &ill.name)
     })
     .await?;
-    stage
-        .event("UpstreamPolicy", "checkout", "PeerUnhealthy")
-        .await?;
+    // Kubernetes knows nothing of it.
+    origin.is_ready(stage).await?;
+    is_explained(stage, &ill.name).await?;
 
     ill.set("check=200").await?;
     load.forget_pods();
