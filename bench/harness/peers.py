@@ -9,8 +9,8 @@ One worker each.
 """
 
 import json
-import os
-import shutil
+
+from harness.backend import nginx_folders, nginx_user
 
 HOST = "bench.example"
 HEALTH = "/healthz"
@@ -301,117 +301,3 @@ ENVOY_LOG = {
 
 def address(port):
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-
-
-class Hale(Peer):
-    name = "hale"
-
-    def prepare(self, folder, port, backends):
-        manifests = folder / "manifests"
-        manifests.mkdir(exist_ok=True)
-        documents = [HALE_INGRESS, HALE_SERVICE, HALE_POLICY]
-        documents += [hale_slice(number, p) for number, p in enumerate(backends)]
-        # JSON is YAML.
-        (manifests / "bench.yaml").write_text("\n---\n".join(json.dumps(d, indent=1) for d in documents))
-        ports = ["--http-port", port, "--https-port", 0, "--healthz-port", 0, "--admin-port", 0]
-        return [
-            *[self.program, "serve", "--manifests", manifests, "--listen-address", "127.0.0.1", *ports],
-            *["--workers", 1, "--access-log", folder / "access.log", "--log-level", "warn"],
-        ]
-
-
-def hale_object(api, kind, name, **rest):
-    return {"apiVersion": api, "kind": kind, "metadata": {"name": name, "namespace": "bench"}, **rest}
-
-
-def hale_slice(number, port):
-    found = hale_object(
-        "discovery.k8s.io/v1",
-        "EndpointSlice",
-        f"bench-{number}",
-        addressType="IPv4",
-        ports=[{"name": "http", "port": port, "protocol": "TCP"}],
-        endpoints=[{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
-    )
-    found["metadata"]["labels"] = {"kubernetes.io/service-name": "bench"}
-    return found
-
-
-HALE_INGRESS = hale_object(
-    "networking.k8s.io/v1",
-    "Ingress",
-    "bench",
-    spec={
-        "ingressClassName": "hale",
-        "rules": [
-            {
-                "host": HOST,
-                "http": {
-                    "paths": [
-                        {
-                            "path": "/",
-                            "pathType": "Prefix",
-                            "backend": {"service": {"name": "bench", "port": {"name": "http"}}},
-                        }
-                    ]
-                },
-            }
-        ],
-    },
-)
-HALE_SERVICE = hale_object(
-    "v1", "Service", "bench", spec={"ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}
-)
-HALE_POLICY = hale_object(
-    "hale-ingress.io/v1alpha1",
-    "UpstreamPolicy",
-    "bench",
-    spec={
-        "targetRefs": [{"group": "", "kind": "Service", "name": "bench"}],
-        "healthCheck": {"active": {"http": {"path": HEALTH}, "interval": "5s", "timeout": "2s"}},
-        "loadBalancer": {"type": "LeastRequest"},
-        "retry": {"attempts": 2, "codes": [502, 503, 504]},
-        "timeouts": {"connect": "1s", "backendRequest": "60s", "idle": "60s"},
-    },
-)
-
-
-def backend_config(folder, ports, listen_on="127.0.0.1", body="x" * 100):
-    """An nginx that answers from memory, whatever is asked."""
-    listen = "\n".join(f"    listen {listen_on}:{port} backlog=4096;" for port in ports)
-    text = f"""
-daemon off;
-{nginx_user()}
-worker_processes 1;
-worker_rlimit_nofile 16384;
-pid {folder}/backend.pid;
-error_log {folder}/error.log warn;
-events {{ worker_connections 8192; }}
-http {{
-  {nginx_folders(folder)}
-  access_log off;
-  keepalive_requests 100000000;
-  keepalive_timeout 75s;
-  default_type text/plain;
-  server {{
-{listen}
-    location / {{ return 200 "{body}"; }}
-  }}
-}}
-"""
-    (folder / "backend.conf").write_text(text)
-    return ["-e", folder / "error.log", "-c", folder / "backend.conf"]
-
-
-def nginx_user():
-    # The worker of a master that is root becomes somebody else, who may not read the folder.
-    return "user root;" if os.getuid() == 0 else ""
-
-
-def nginx_folders(folder):
-    kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-    return "\n  ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
-
-
-def find(name):
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
