@@ -15,12 +15,14 @@ mod request_id;
 mod upgrade;
 
 pub(crate) use authority::{Authority, authority};
-pub(crate) use client::{ClientInfo, client_address, is_https};
+pub(crate) use client::{ClientInfo, client_address, contains, is_https};
 pub(crate) use headers::names;
 pub(crate) use headers::{Forwarding, request_headers, response_headers, trailers};
 pub(crate) use path::{PathError, canonical_path, target};
 pub(crate) use request_id::request_id;
-pub(crate) use upgrade::{framing, is_extended_websocket, is_websocket_upgrade};
+pub(crate) use upgrade::{
+    framing, is_extended_websocket, is_websocket_accept, is_websocket_upgrade,
+};
 
 /// Why a request is not proxied, before any route was looked for. Says nothing of what was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

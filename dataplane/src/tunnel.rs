@@ -91,8 +91,7 @@ pub(crate) async fn open(
             {
                 note(exchange, peer, Outcome::ProtocolError);
                 return Err(Reject::new(Reason::ProtocolError)
-                    .saying("the peer switched to a protocol that was not asked for")
-                    .of_upstream(&upstream.config.id));
+                    .saying("the peer switched to a protocol that was not asked for"));
             }
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 note(exchange, peer, Outcome::Answered(101));

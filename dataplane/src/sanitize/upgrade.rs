@@ -74,6 +74,12 @@ pub(crate) fn is_extended_websocket(parts: &Parts) -> bool {
             .is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
 }
 
+/// Whether a 101 of a peer is one to a websocket handshake.
+pub(crate) fn is_websocket_accept(headers: &HeaderMap) -> bool {
+    is_only(headers, &UPGRADE, b"websocket")
+        && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
