@@ -15,7 +15,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::ResourceExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::ObjectKey;
 
@@ -44,7 +44,7 @@ pub struct Objects {
 }
 
 /// Why a Service has no endpoints: what a bounded listing of its pods showed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EmptyCause {
     /// No pod has the labels that the Service selects.
     SelectorMatchesNothing,
