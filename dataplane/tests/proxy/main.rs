@@ -4,9 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
+mod wire;
 
 mod attempts;
 mod basics;
+mod framing;
+mod grpc;
+mod headers;
+mod observed;
+mod paths;
 mod peers;
 mod shutdown;
 mod tls;
