@@ -236,3 +236,139 @@ impl Budget {
         true
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+    use crate::{
+        body::RequestBody,
+        config::{Percent, RetryOn},
+    };
+
+    fn policy() -> Retry {
+        Retry {
+            attempts: 2,
+            codes: vec![503],
+            on: RetryOn {
+                connect_error: true,
+                reset: true,
+                timeout: false,
+            },
+            backoff: Duration::from_millis(25),
+            per_try_timeout: None,
+            non_idempotent: NonIdempotent::Never,
+            same_peer: SamePeer::LastResort,
+            budget: RetryBudget {
+                percent: Percent::new(20).unwrap(),
+                interval: Duration::from_secs(10),
+                min_retries: 2,
+            },
+        }
+    }
+
+    fn error(phase: Phase, reason: Reason, reused: bool) -> AttemptError {
+        let unsent = phase < Phase::Sent;
+        AttemptError {
+            phase,
+            reason,
+            message: String::new(),
+            reused,
+            request: unsent.then(|| Request::new(RequestBody::empty())),
+        }
+    }
+
+    fn nature(method: Method, retry: Option<&Retry>) -> Nature {
+        Nature::of(&method, &HeaderMap::new(), retry)
+    }
+
+    fn goes_on(next: Next) -> bool {
+        next != Next::Stop
+    }
+
+    #[test]
+    fn what_was_not_sent_is_tried_three_times_whatever_the_method() {
+        for method in [Method::GET, Method::POST, Method::PATCH] {
+            let mut tries = Tries::new(None, nature(method, None));
+            let refused = error(Phase::Connect, Reason::ConnectRefused, false);
+            assert!(goes_on(tries.after_error(&refused, false)));
+            assert!(goes_on(tries.after_error(&refused, false)));
+            assert!(!goes_on(tries.after_error(&refused, false)));
+        }
+    }
+
+    #[test]
+    fn what_was_sent_is_repeated_only_if_idempotent_and_kept() {
+        let reset = error(Phase::Sent, Reason::UpstreamReset, true);
+        let mut get = Tries::new(None, nature(Method::GET, None));
+        let fresh = Next::Again {
+            reuse: false,
+            backoff: Duration::ZERO,
+            budgeted: false,
+        };
+        assert_eq!(get.after_error(&reset, true), fresh);
+        assert!(!goes_on(get.after_error(&reset, true)), "once");
+        let mut put = Tries::new(None, nature(Method::PUT, None));
+        assert!(!goes_on(put.after_error(&reset, false)), "its body is gone");
+        let mut post = Tries::new(None, nature(Method::POST, None));
+        assert!(!goes_on(post.after_error(&reset, true)));
+    }
+
+    #[test]
+    fn an_idempotency_key_counts_where_the_policy_says_so() {
+        let mut retry = policy();
+        let mut headers = HeaderMap::new();
+        headers.insert("idempotency-key", "1".parse().unwrap());
+        assert!(!Nature::of(&Method::POST, &headers, Some(&retry)).repeatable);
+        retry.non_idempotent = NonIdempotent::WithIdempotencyKey;
+        assert!(Nature::of(&Method::POST, &headers, Some(&retry)).repeatable);
+        assert!(!Nature::of(&Method::POST, &HeaderMap::new(), Some(&retry)).repeatable);
+    }
+
+    #[test]
+    fn timeouts_and_statuses_are_tried_again_only_by_policy() {
+        let retry = policy();
+        let late = error(Phase::Sent, Reason::UpstreamTimeout, false);
+        let get = || nature(Method::GET, None);
+        assert!(!goes_on(Tries::new(None, get()).after_error(&late, true)));
+        assert!(!goes_on(
+            Tries::new(Some(&retry), get()).after_error(&late, true)
+        ));
+        let bad = StatusCode::SERVICE_UNAVAILABLE;
+        assert!(!goes_on(Tries::new(None, get()).after_status(bad, true)));
+        let mut tries = Tries::new(Some(&retry), get());
+        assert!(
+            !goes_on(tries.after_status(StatusCode::BAD_GATEWAY, true)),
+            "not listed"
+        );
+        let mut tries = Tries::new(Some(&retry), get());
+        let first = tries.after_status(bad, true);
+        let second = tries.after_status(bad, true);
+        let wait = |backoff| Next::Again {
+            reuse: true,
+            backoff: Duration::from_millis(backoff),
+            budgeted: true,
+        };
+        assert_eq!((first, second), (wait(25), wait(50)));
+        assert!(
+            !goes_on(tries.after_status(bad, true)),
+            "attempts are spent"
+        );
+    }
+
+    #[test]
+    fn the_budget_is_a_share_of_the_requests_in_a_window() {
+        let (budget, retry) = (Budget::new(), policy());
+        let taken = |now| {
+            (0..100)
+                .filter(|_| budget.withdraw(Some(&retry), now))
+                .count()
+        };
+        assert_eq!(taken(1), 2, "the least that is always allowed");
+        (0..100).for_each(|_| budget.deposit());
+        assert_eq!(taken(2), 18, "20 % of 100, of which 2 are spent");
+        assert_eq!(taken(10_002), 2, "a new window");
+    }
+}

@@ -309,3 +309,89 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(clock: &CoarseClock, seconds: u64) {
+        clock.set(Duration::from_secs(seconds));
+    }
+
+    fn begun() -> (Arc<CoarseClock>, Arc<Guard>) {
+        let clock = Arc::new(CoarseClock::new());
+        let guard = Guard::new(&clock);
+        (clock, guard)
+    }
+
+    #[test]
+    fn a_head_that_does_not_come_ends_the_connection() {
+        let (clock, guard) = begun();
+        at(&clock, 9);
+        guard.received();
+        assert_eq!(guard.sweep(), Swept::Fine);
+        at(&clock, 11);
+        assert_eq!(guard.sweep(), Swept::Killed, "dripping bytes do not help");
+    }
+
+    #[test]
+    fn between_requests_a_connection_may_idle_and_each_head_has_its_own_limit() {
+        let (clock, guard) = begun();
+        guard.begin_request();
+        at(&clock, 500);
+        assert_eq!(guard.sweep(), Swept::Fine, "a request may take its time");
+        guard.end_request();
+        at(&clock, 570);
+        assert_eq!(guard.sweep(), Swept::Fine);
+        guard.received();
+        at(&clock, 574);
+        assert_eq!(guard.sweep(), Swept::Fine);
+        at(&clock, 581);
+        assert_eq!(guard.sweep(), Swept::Killed);
+    }
+
+    #[test]
+    fn an_idle_connection_is_asked_to_end() {
+        let (clock, guard) = begun();
+        guard.begin_request();
+        guard.end_request();
+        at(&clock, 76);
+        assert_eq!(guard.sweep(), Swept::Finishing);
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_cut_and_one_that_takes_slowly_is_not() {
+        let (clock, guard) = begun();
+        guard.begin_request();
+        for second in (0..300).step_by(20) {
+            at(&clock, second);
+            guard.write_waits(true);
+            assert_eq!(guard.sweep(), Swept::Fine);
+            guard.write_waits(false);
+        }
+        guard.write_waits(true);
+        at(&clock, 331);
+        assert_eq!(guard.sweep(), Swept::Killed);
+    }
+
+    #[test]
+    fn http2_frames_between_requests_are_not_a_head() {
+        let (clock, guard) = begun();
+        guard.multiplexed();
+        guard.begin_request();
+        guard.end_request();
+        guard.received();
+        at(&clock, 70);
+        assert_eq!(guard.sweep(), Swept::Fine);
+    }
+
+    #[test]
+    fn an_old_connection_is_asked_to_end_once_it_is_old() {
+        let (clock, guard) = begun();
+        guard.begin_request();
+        at(&clock, 3_500);
+        assert_eq!(guard.sweep(), Swept::Fine);
+        at(&clock, 4_600);
+        assert_eq!(guard.sweep(), Swept::Finishing);
+    }
+}
