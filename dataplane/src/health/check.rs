@@ -7,6 +7,7 @@ use std::{error::Error, io, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpStream,
+    sync::Semaphore,
     time::{Instant, timeout_at},
 };
 
@@ -70,9 +71,17 @@ pub(super) trait Check: Send {
 }
 
 /// The real checks.
-#[derive(Default)]
 pub(super) struct Checker {
     http: HttpChecker,
+}
+
+impl Checker {
+    /// `kept` bounds the connections that are kept between checks, over all peers.
+    pub(super) fn new(kept: Arc<Semaphore>) -> Self {
+        Self {
+            http: HttpChecker::new(kept),
+        }
+    }
 }
 
 impl Check for Checker {

@@ -2,11 +2,12 @@
 //!
 //! Connections are kept between checks, which halves what a check costs; but not for long, because a
 //! kept connection goes on answering when the peer takes no new ones. A kept connection that the
-//! peer has closed meanwhile says nothing about its health: a new one is made at once.
+//! peer has closed meanwhile says nothing about its health: a new one is made at once. And not without
+//! bound: each takes 20 KiB.
 
 mod connection;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
@@ -15,7 +16,10 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
 
 use super::{
     check::{Deadline, READ_LIMIT, quote},
@@ -50,14 +54,16 @@ enum Wanted {
 }
 
 /// Makes the checks of one peer.
-#[derive(Default)]
 pub(super) struct HttpChecker {
     kept: Option<Kept>,
+    /// One for each connection that may be kept, over all peers.
+    permits: Arc<Semaphore>,
 }
 
 struct Kept {
     connection: Connection,
     uses: u32,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 enum Failure {
@@ -207,6 +213,14 @@ impl Wanted {
 }
 
 impl HttpChecker {
+    /// Keeps connections as far as there are permits.
+    pub(super) fn new(permits: Arc<Semaphore>) -> Self {
+        Self {
+            kept: None,
+            permits,
+        }
+    }
+
     /// Makes one check. The words tell what was found.
     pub(super) async fn check(
         &mut self,
@@ -232,6 +246,7 @@ impl HttpChecker {
         let fresh = Kept {
             connection,
             uses: 0,
+            permit: None,
         };
         self.exchange(fresh, plan, target, deadline)
             .await
@@ -265,13 +280,20 @@ impl HttpChecker {
         let read = read_body(response.into_body(), until).await;
         kept.uses += 1;
         if plan.keep && matches!(read.end, End::Complete) {
-            self.kept = Some(kept);
+            self.keep(kept);
         }
         judged?;
         if let Some(wanted) = &plan.body {
             wanted.judge(status, &read)?;
         }
         Ok(format!("HTTP {}", status.as_u16()))
+    }
+
+    fn keep(&mut self, mut kept: Kept) {
+        if kept.permit.is_none() {
+            kept.permit = Arc::clone(&self.permits).try_acquire_owned().ok();
+        }
+        self.kept = kept.permit.is_some().then_some(kept);
     }
 }
 

@@ -37,6 +37,8 @@ use peer::{Assignment, Common, Slot};
 
 /// Checks under way at a time.
 const CHECKS_AT_A_TIME: usize = 256;
+/// Connections kept between checks.
+const CONNECTIONS_KEPT: usize = 1024;
 /// The first checks of new peers are spread over this long at most…
 const FIRST_WINDOW: Duration = Duration::from_secs(1);
 /// …and over this long for each new peer: where a rollout brings one pod, it is checked at once.
@@ -147,6 +149,7 @@ struct Runner {
     /// The plan of each upstream, for the peers that come later.
     plans: HashMap<UpstreamId, Weak<Plan>>,
     common: Arc<Common>,
+    kept: Arc<Semaphore>,
     transitions: mpsc::UnboundedReceiver<ProbeKey>,
 }
 
@@ -162,10 +165,12 @@ impl Runner {
             running: HashMap::new(),
             plans: HashMap::new(),
             common: Arc::new(Common {
+                epoch: Instant::now(),
                 permits: Semaphore::new(CHECKS_AT_A_TIME),
                 transitions: sender,
                 counters,
             }),
+            kept: Arc::new(Semaphore::new(CONNECTIONS_KEPT)),
             transitions,
         }
     }
@@ -223,9 +228,8 @@ impl Runner {
         let slot = Arc::new(Slot::new(assignment));
         let task = peer::run(
             Arc::clone(&slot),
-            Checker::default(),
+            Checker::new(Arc::clone(&self.kept)),
             Arc::clone(&self.common),
-            Instant::now(),
             window,
             hash,
         );

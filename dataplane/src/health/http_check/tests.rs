@@ -28,7 +28,7 @@ impl Asker {
         Self {
             plan: HttpPlan::new(check, active.interval).unwrap(),
             target: target(&Arc::new(active), address),
-            checker: HttpChecker::default(),
+            checker: HttpChecker::new(Arc::new(Semaphore::new(1))),
         }
     }
 
@@ -261,6 +261,21 @@ async fn a_connection_is_kept_for_a_while() {
     vitals.record_success();
     assert_eq!(asker.ask(ample()).await, "+ HTTP 200");
     assert_eq!(origin.connections(), 3);
+}
+
+#[tokio::test]
+async fn connections_are_kept_as_far_as_there_is_room() {
+    let origin = Origin::always(Act::Answer(answer(200, "fine"))).await;
+    let mut first = Asker::new(&healthz(), origin.address);
+    let mut second = Asker::new(&healthz(), origin.address);
+    second.checker = HttpChecker::new(first.checker.permits.clone());
+    assert_eq!(first.ask(ample()).await, "*+ HTTP 200");
+    assert_eq!(second.ask(ample()).await, "*+ HTTP 200");
+    assert_eq!(second.ask(ample()).await, "*+ HTTP 200");
+    assert_eq!(first.ask(ample()).await, "+ HTTP 200");
+    first.checker.forget();
+    assert_eq!(second.ask(ample()).await, "*+ HTTP 200");
+    assert_eq!(second.ask(ample()).await, "+ HTTP 200");
 }
 
 #[tokio::test]

@@ -35,6 +35,8 @@ pub(super) struct Slot {
 
 /// What all tasks share.
 pub(super) struct Common {
+    /// What the ticks of schedules are counted from.
+    pub(super) epoch: Instant,
     pub(super) permits: Semaphore,
     pub(super) transitions: mpsc::UnboundedSender<ProbeKey>,
     pub(super) counters: Arc<Counters>,
@@ -94,9 +96,10 @@ impl Assignment {
         Threshold::new(check.unhealthy_threshold, check.healthy_threshold)
     }
 
-    fn schedule(&self, now: Instant, window: Duration, hash: u64) -> Schedule {
+    fn schedule(&self, epoch: Instant, window: Duration, hash: u64) -> Schedule {
         let check = &self.plan.check;
-        Schedule::new(now, check.interval, check.jitter, window, hash)
+        let now = Instant::now();
+        Schedule::new(epoch, now, check.interval, check.jitter, window, hash)
     }
 }
 
@@ -105,13 +108,12 @@ pub(super) async fn run(
     slot: Arc<Slot>,
     mut checker: impl Check,
     common: Arc<Common>,
-    start: Instant,
     window: Duration,
     hash: u64,
 ) {
     let mut current = slot.assignment();
     let mut threshold = current.threshold();
-    let mut schedule = current.schedule(start, window, hash);
+    let mut schedule = current.schedule(common.epoch, window, hash);
     loop {
         let changed = tokio::select! {
             biased;
@@ -123,7 +125,7 @@ pub(super) async fn run(
             checker.forget();
             if !next.same_question(&current) {
                 threshold = next.threshold();
-                schedule = next.schedule(Instant::now(), FIRST_WINDOW, hash);
+                schedule = next.schedule(common.epoch, FIRST_WINDOW, hash);
             } else if next.target.readiness == Readiness::Ready
                 && current.target.readiness != Readiness::Ready
             {
