@@ -19,7 +19,9 @@ pub(super) async fn tell(dataplane: Dataplane) {
             for peer in &upstream.peers {
                 let now = (peer.serving, peer.reason);
                 let before = known.insert(format!("{}{}", upstream.id, peer.address), now);
-                if before != Some(now) {
+                // The second before the first check would be told twice over.
+                let unchecked = peer.reason == Some(Reason::NotYetChecked);
+                if before != Some(now) && !unchecked {
                     println!("{}", line(upstream, peer));
                 }
             }
