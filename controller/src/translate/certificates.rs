@@ -109,7 +109,7 @@ impl<'a> Certificates<'a> {
                     FindingReason::HostConflict,
                     Severity::Warning,
                     format!(
-                        "{source} is not presented for host {host}: the older {} has {}",
+                        "{source} is not presented for host {host}: {} came first, with {}",
                         taken.ingress, taken.certificate.source
                     ),
                 ),

@@ -107,14 +107,14 @@ fn tell(
             winner.ingress
         ),
         (Strength::Default, _) => format!(
-            "{place} is not served by this default backend: the older {} has it",
+            "{place} is not served by this default backend: {} came first",
             winner.ingress
         ),
         (Strength::Rule, _) if loser.ingress == winner.ingress => {
             format!("{place} is named twice in this Ingress: the first rule is served")
         }
         (Strength::Rule, _) => format!(
-            "{place} is not served for this Ingress: the older {} has it",
+            "{place} is not served for this Ingress: {} came first",
             winner.ingress
         ),
     };

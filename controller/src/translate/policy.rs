@@ -118,6 +118,14 @@ impl<'a> Policies<'a> {
             owners: BTreeMap::new(),
             in_force: BTreeSet::new(),
         };
+        let ingresses: BTreeSet<ObjectKey> = match cluster.policies() {
+            [] => BTreeSet::new(),
+            _ => cluster
+                .ingresses()
+                .iter()
+                .map(|it| key(&it.metadata))
+                .collect(),
+        };
         for policy in cluster.policies() {
             let own = namespace(&policy.metadata);
             if !class::watched(settings, own) {
@@ -130,7 +138,7 @@ impl<'a> Policies<'a> {
                 .spec
                 .target_refs
                 .iter()
-                .map(|target| attach(target, own, &sections, cluster))
+                .map(|target| attach(target, own, &sections, cluster, &ingresses))
                 .collect();
             policies.entries.push(Entry {
                 policy,
@@ -271,6 +279,7 @@ fn attach(
     namespace: &str,
     sections: &Sections,
     cluster: &Cluster,
+    ingresses: &BTreeSet<ObjectKey>,
 ) -> Attachment {
     let object = ObjectKey::new(namespace, reference.name.clone());
     let mut errors = Vec::new();
@@ -297,11 +306,7 @@ fn attach(
             if reference.section_name.is_some() {
                 errors.push("an Ingress has no sectionName".to_owned());
             }
-            let exists = cluster
-                .ingresses()
-                .iter()
-                .any(|ingress| key(&ingress.metadata) == object);
-            (!exists).then(|| format!("Ingress {object} does not exist"))
+            (!ingresses.contains(&object)).then(|| format!("Ingress {object} does not exist"))
         }
     };
     if let (TargetKind::Service, None, Some(CheckAt::Name(name))) =

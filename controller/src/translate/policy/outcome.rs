@@ -148,10 +148,21 @@ impl Policies<'_> {
             .into_iter()
             .filter_map(|(winner, sections)| {
                 let winner = self.reference(winner)?;
-                Some(format!("the older {winner} has {}", join(sections)))
+                Some(format!("{winner} came first with {}", join(sections)))
             })
             .collect();
         winners.join(", ")
+    }
+
+    /// Whether a section of a policy is in force for any target.
+    fn is_in_force(&self, index: usize, section: Section) -> bool {
+        let Some(entry) = self.entries.get(index) else {
+            return false;
+        };
+        entry.targets.iter().any(|attachment| {
+            let place = (attachment.target.clone(), section);
+            self.owners.get(&place) == Some(&index) && self.in_force.contains(&place)
+        })
     }
 
     fn programmed(
@@ -190,7 +201,18 @@ impl Policies<'_> {
             return judgement(ProgrammedReason::Programmed, message.to_owned());
         }
         if !in_force.is_empty() {
-            let message = format!("in force: {}", join(in_force));
+            let refuses = in_force.contains(&Section::Tls) && entry.sections.refuses();
+            let mut message = format!("in force: {}", join(in_force));
+            if refuses {
+                message.push_str("; TLS cannot be made, so requests are refused with 503 TlsError");
+            }
+            return judgement(ProgrammedReason::Programmed, message);
+        }
+        if wanted
+            .iter()
+            .any(|section| self.is_in_force(index, *section))
+        {
+            let message = "in force through another target of this policy".to_owned();
             return judgement(ProgrammedReason::Programmed, message);
         }
         if wanted

@@ -66,6 +66,11 @@ impl Sections {
         self.health_check.is_some() || self.load_balancer.is_some() || self.tls.is_some()
     }
 
+    /// Whether the policy refuses requests, because its TLS cannot be had.
+    pub(super) fn refuses(&self) -> bool {
+        self.tls.as_ref().is_some_and(Result::is_err)
+    }
+
     /// Where checks go.
     pub(super) fn check_at(&self) -> Option<&CheckAt> {
         self.health_check.as_ref()?.as_ref().ok()?.check_at.as_ref()
@@ -235,7 +240,13 @@ fn body_match(body: &ExpectedBody) -> Judged<BodyMatch> {
             .size_limit(REGEX_BYTES)
             .build()
             .map(|_| BodyMatch::Regex(regex.clone()))
-            .map_err(|error| format!("healthCheck.active.http.expectedBody.regex: {error}")),
+            .map_err(|error| {
+                // Several lines, of which the last says it.
+                let words = error.to_string();
+                let words = words.lines().last().unwrap_or_default();
+                let words = words.trim_start_matches("error: ");
+                format!("healthCheck.active.http.expectedBody.regex {regex:?}: {words}")
+            }),
         _ => Err(
             "healthCheck.active.http.expectedBody: set exactly one of contains and regex"
                 .to_owned(),
