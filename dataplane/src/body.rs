@@ -18,6 +18,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use crate::sanitize;
+
 /// The largest request body that is kept for another try.
 pub(crate) const REPLAY_LIMIT: usize = 64 * 1024;
 /// A request body without a byte for this long ends its request (408).
@@ -185,8 +187,11 @@ impl Stream {
             return Poll::Ready(None);
         };
         match Pin::new(&mut *incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 self.idle.moved();
+                if let Some(trailers) = frame.trailers_mut() {
+                    sanitize::trailers(trailers);
+                }
                 self.progress.saw(&frame);
                 if incoming.is_end_stream() {
                     self.incoming = None;

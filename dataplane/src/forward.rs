@@ -23,6 +23,7 @@ use crate::{
     config::Protocol,
     pool::{self, Http1, Http2, Pool, PoolKey, SharedTurn, StreamSlot},
     reason::Reason,
+    sanitize,
     table::{Peer, PeerState, Upstream},
     worker::LocalExecutor,
 };
@@ -267,6 +268,10 @@ fn classify(
         }))
     };
     match answer {
+        Some(Ok(response)) if !sanitize::is_framed_once(response.headers()) => {
+            let message = "the end of the response is not certain".to_owned();
+            failed(Phase::Sent, Reason::ProtocolError, message, None)
+        }
         Some(Ok(response)) => Ok(response),
         None => {
             let limit = limit.unwrap_or_default();

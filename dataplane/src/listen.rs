@@ -218,7 +218,6 @@ where
         .half_close(false)
         .max_headers(100)
         .max_buf_size(64 * 1024)
-        .pipeline_flush(true)
         .serve_connection(io, service)
         .with_upgrades();
     guard.drive(connection).await;

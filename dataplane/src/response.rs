@@ -39,6 +39,8 @@ pub(crate) struct Proxied {
     idle: IdleLimit,
     deadline: Option<Pin<Box<Sleep>>>,
     done: bool,
+    /// The length that a 304 tells of the body that it does not have.
+    told: Option<u64>,
 }
 
 impl ResponseBody {
@@ -65,7 +67,17 @@ impl ResponseBody {
                 .filter(|_| !done)
                 .map(|at| Box::pin(tokio::time::sleep_until(at))),
             done,
+            told: None,
         }))
+    }
+
+    /// A 304 that keeps its `Content-Length`. hyper writes the header only if the body is as long as it says;
+    /// it does not ask for that body, because the status has none.
+    pub(crate) fn telling(mut self, length: Option<u64>) -> Self {
+        if let Self::Proxied(proxied) = &mut self {
+            proxied.told = length;
+        }
+        self
     }
 }
 
@@ -158,14 +170,18 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own { body, .. } => body.is_end_stream(),
-            Self::Proxied(proxied) => proxied.done || proxied.incoming.is_end_stream(),
+            Self::Proxied(proxied) => {
+                proxied.told.is_none() && (proxied.done || proxied.incoming.is_end_stream())
+            }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own { body, .. } => body.size_hint(),
-            Self::Proxied(proxied) => proxied.incoming.size_hint(),
+            Self::Proxied(proxied) => proxied
+                .told
+                .map_or_else(|| proxied.incoming.size_hint(), SizeHint::with_exact),
         }
     }
 }

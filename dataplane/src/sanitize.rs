@@ -21,7 +21,8 @@ pub(crate) use headers::{Forwarding, request_headers, response_headers, trailers
 pub(crate) use path::{PathError, canonical_path, target};
 pub(crate) use request_id::request_id;
 pub(crate) use upgrade::{
-    framing, is_extended_websocket, is_websocket_accept, is_websocket_upgrade,
+    content_length, framing, is_extended_websocket, is_framed_once, is_websocket_accept,
+    is_websocket_upgrade,
 };
 
 /// Why a request is not proxied, before any route was looked for. Says nothing of what was sent.

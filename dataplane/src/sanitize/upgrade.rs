@@ -10,10 +10,8 @@ use super::Bad;
 
 /// Refuses a body whose end is not certain.
 ///
-/// hyper has settled most of it: of `Content-Length` beside `Transfer-Encoding` it drops the former and
-/// closes the connection after the answer (RFC 9112 §6.3 allows that, and the length never gets past us),
-/// and differing lengths do not reach us. Left to refuse are codings besides `chunked`, which we would have
-/// to undo, and a length list that HTTP/2 lets through.
+/// hyper refuses differing lengths, and the listener's head scan finds a length beside chunks. Left to
+/// refuse are codings besides `chunked`, which we would have to undo, and what is not one plain number.
 pub(crate) fn framing(parts: &Parts) -> Result<(), Bad> {
     let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next()
@@ -28,6 +26,28 @@ pub(crate) fn framing(parts: &Parts) -> Result<(), Bad> {
         }
     }
     Ok(())
+}
+
+/// Whether the end of a peer's response is certain: no coding besides `chunked`, and no length beside it.
+/// hyper believes the chunks, and the client's side would be framed by us; but a peer, or a cache before
+/// it, that says both is not to be trusted with the connection.
+pub(crate) fn is_framed_once(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match codings.next() {
+        None => true,
+        Some(coding) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+                && codings.next().is_none()
+                && !headers.contains_key(CONTENT_LENGTH)
+        }
+    }
+}
+
+/// The `Content-Length`, if it is one number.
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let length = values.next()?.to_str().ok()?.parse().ok()?;
+    values.next().is_none().then_some(length)
 }
 
 /// The items of a header that is a comma-separated list of tokens, over all its lines.

@@ -19,7 +19,10 @@ async fn a_browser_reads_a_page() {
     let hale = shop.serve();
     let page = talk(
         &hale,
-        get("/%3Cscript%3E?<script>", "accept: text/html,*/*;q=0.8\r\n"),
+        get(
+            "/%3Cscript%3E?%3Cscript%3E",
+            "accept: text/html,*/*;q=0.8\r\n",
+        ),
     )
     .await;
     assert_eq!(values(&page, "content-type"), ["text/html; charset=utf-8"]);
