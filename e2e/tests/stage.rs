@@ -26,29 +26,35 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A scenario that has not run yet.
 pub(crate) struct Scenario {
-    pub(crate) name: String,
-    pub(crate) alone: bool,
+    pub(crate) name: &'static str,
+    pub(crate) company: Company,
     pub(crate) play: fn(Arc<Stage>) -> BoxFuture<'static, anyhow::Result<()>>,
 }
 
-/// A scenario that may run beside others.
-macro_rules! beside {
-    ($($path:ident)::+) => { $crate::stage::scenario!(false, $($path)::+) };
+/// What a scenario can bear around it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Company {
+    /// Others may run beside it.
+    Beside,
+    /// It disturbs others.
+    Alone,
+    /// The same, and it stops parts of the cluster.
+    OwnCluster,
 }
-/// A scenario that others must not run beside.
-macro_rules! alone {
-    ($($path:ident)::+) => { $crate::stage::scenario!(true, $($path)::+) };
-}
-macro_rules! scenario {
-    ($alone:expr, $($path:ident)::+) => {
-        $crate::stage::Scenario {
-            name: stringify!($($path)::+).replace(' ', ""),
-            alone: $alone,
-            play: |stage| Box::pin(async move { $($path)::+(&stage).await }),
-        }
+
+/// A list of scenarios: company, colon, functions, and the next company.
+macro_rules! scenarios {
+    ($($company:ident: $($module:ident::$play:ident),+;)+) => {
+        vec![$($(
+            $crate::stage::Scenario {
+                name: concat!(stringify!($module), "::", stringify!($play)),
+                company: $crate::stage::Company::$company,
+                play: |stage| Box::pin(async move { $module::$play(&stage).await }),
+            },
+        )+)+]
     };
 }
-pub(crate) use {alone, beside, scenario};
+pub(crate) use scenarios;
 
 /// The cluster with Hale in it.
 pub(crate) struct World {
@@ -124,7 +130,7 @@ impl World {
 
     /// Runs a scenario in a namespace of its own; of one that fails the circumstances are kept.
     pub(crate) async fn run(self: Arc<Self>, scenario: Scenario) -> anyhow::Result<()> {
-        let (_alone, _beside) = if scenario.alone {
+        let (_alone, _beside) = if scenario.company != Company::Beside {
             (Some(self.quiet.write().await), None)
         } else {
             (None, Some(self.quiet.read().await))
@@ -134,7 +140,7 @@ impl World {
             .name
             .rsplit("::")
             .next()
-            .unwrap_or(&scenario.name)
+            .unwrap_or(scenario.name)
             .replace('_', "-");
         let namespace = name
             .chars()
@@ -149,7 +155,11 @@ impl World {
             world: self.clone(),
             namespace: namespace.clone(),
         });
-        let limit = Duration::from_secs(if scenario.alone { 150 } else { 90 });
+        let limit = Duration::from_secs(if scenario.company == Company::Beside {
+            90
+        } else {
+            150
+        });
         // A task of its own: a panic must not take the lock's guard or the namespace with it.
         let play = tokio::spawn(tokio::time::timeout(limit, (scenario.play)(stage)));
         let outcome = match play.await {
@@ -163,7 +173,7 @@ impl World {
         self.cluster
             .kubectl(&["delete", "namespace", &namespace, "--wait=false"])
             .await?;
-        phase(&scenario.name, began);
+        phase(scenario.name, began);
         outcome
     }
 
