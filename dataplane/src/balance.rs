@@ -7,7 +7,7 @@
 
 mod eligible;
 
-pub use eligible::{Eligible, eligible};
+pub(crate) use eligible::{Eligible, eligible};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,7 +21,7 @@ const DRAWS: u32 = 4;
 /// Chooses among the eligible peers of one upstream. Shared by all workers, so that taking turns is fair
 /// over all of them.
 #[derive(Debug)]
-pub struct Picker {
+pub(crate) struct Picker {
     /// Counts picks. Turns go by it, and randomness is made from it, so that one atomic addition is all that
     /// workers contend for.
     ticket: AtomicU64,
@@ -40,7 +40,7 @@ enum Reluctance {
 
 impl Picker {
     /// Begins anywhere: `seed` keeps upstreams and replicas from beginning with the same peer.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             ticket: AtomicU64::new(mix(seed)),
         }
@@ -50,7 +50,7 @@ impl Picker {
     ///
     /// Peers in `tried`, and peers that no connection could be made to a moment ago, are picked when there
     /// is no other: whether a tried one is acceptable is for the caller to say.
-    pub fn pick<'v>(
+    pub(crate) fn pick<'v>(
         &self,
         balance: Balance,
         eligible: &[u32],

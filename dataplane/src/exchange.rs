@@ -18,6 +18,7 @@ use crate::{
     route::Found,
     sanitize::{self, Authority},
     table::{CompiledRoute, PeerTable, Target, Upstream},
+    worker::Snapshot,
 };
 
 /// Which route took the request.
@@ -31,7 +32,7 @@ pub(crate) enum Taken {
 /// One request and its response.
 pub(crate) struct Exchange {
     pub(crate) conn: Rc<Conn>,
-    pub(crate) table: Rc<Arc<PeerTable>>,
+    pub(crate) table: Rc<Snapshot>,
     pub(crate) started: Instant,
     pub(crate) client: IpAddr,
     pub(crate) method: Method,

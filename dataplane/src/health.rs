@@ -14,7 +14,7 @@ mod threshold;
 mod vitals;
 
 pub use explain::{Explanation, explain, reason, since};
-pub use prober::{ProbeCounts, ProbeKey, ProbeTarget, Prober};
+pub use prober::{ProbeCounters, ProbeKey, ProbeTarget, Prober};
 pub use threshold::{Threshold, Transition};
 pub use vitals::{ConnectFailure, InFlight, Vitals};
 

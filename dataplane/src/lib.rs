@@ -21,6 +21,7 @@ mod dataplane;
 mod table;
 mod worker;
 
+mod attempts;
 mod exchange;
 mod listen;
 mod pipeline;

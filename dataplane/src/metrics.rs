@@ -36,7 +36,7 @@ use std::{
 
 use prometheus_client::registry::Registry;
 
-use crate::{config::UpstreamId, reason::Reason, report::Report};
+use crate::{config::UpstreamId, health::ProbeCounters, reason::Reason, report::Report};
 
 use shard::Shard;
 
@@ -114,16 +114,14 @@ impl Outcome {
 #[derive(Debug)]
 pub(crate) struct UpstreamMetrics {
     shards: Box<[Shard]>,
-    passed: AtomicU64,
-    failed: AtomicU64,
+    probes: Arc<ProbeCounters>,
 }
 
 impl UpstreamMetrics {
     fn new(shards: usize) -> Self {
         Self {
             shards: (0..shards).map(|_| Shard::default()).collect(),
-            passed: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
+            probes: Arc::default(),
         }
     }
 
@@ -142,10 +140,9 @@ impl UpstreamMetrics {
         self.shard().retry();
     }
 
-    /// A check ended.
-    pub(crate) fn probe(&self, pass: bool) {
-        let counter = if pass { &self.passed } else { &self.failed };
-        counter.fetch_add(1, Ordering::Relaxed);
+    /// Where the checks of the upstream's peers are counted.
+    pub(crate) fn probes(&self) -> &Arc<ProbeCounters> {
+        &self.probes
     }
 
     fn shard(&self) -> &Shard {

@@ -17,28 +17,24 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
-    access_log::Attempt,
+    attempts::{Attempts, Head},
     body::{self, Progress, RequestBody},
     config::{HostPattern, Protocol, RequestPolicy},
-    exchange::{Exchange, Taken, outcome_of, route_of},
-    forward::{self, AttemptError, Lease, Limits, Phase},
+    exchange::{Exchange, Taken, route_of},
+    forward::Lease,
     listen::Conn,
-    metrics::Outcome,
     reason::Reason,
     reject::{Audience, Reject},
-    report,
     response::ResponseBody,
-    retry::{Nature, Next, Tries},
+    retry::Nature,
     sanitize::{self, Forwarding},
-    table::{CompiledRoute, Peer, Target, Upstream},
+    table::{CompiledRoute, Target, Upstream},
     tunnel,
 };
 
 /// The longest request target.
 const URI_LIMIT: usize = 16 * 1024;
 const METHOD_LIMIT: usize = 32;
-/// How recently a kept connection must have been used to carry a request that cannot be repeated.
-const FRESH: Duration = Duration::from_secs(1);
 
 /// Answers a request. Never fails: what goes wrong is an answer, too.
 pub(crate) async fn serve(
@@ -215,24 +211,6 @@ fn redirect(exchange: &Exchange) -> Result<Response<()>, Reject> {
     Ok(response)
 }
 
-/// The request as it goes upstream, without its body; made again for each try.
-#[derive(Clone)]
-struct Head {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-}
-
-impl Head {
-    fn with(self, body: RequestBody) -> Request<RequestBody> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
-        request
-    }
-}
-
 /// Makes the client's head into the one that goes upstream.
 fn upstream_head(
     exchange: &Exchange,
@@ -340,7 +318,9 @@ async fn proxy(
         RequestBody::stream(body, progress, exchange.version < Version::HTTP_2)
     };
     upstream.budget.deposit();
-    attempts(exchange, policy, upstream, head, body, nature, deadline).await
+    Attempts::new(policy, upstream, nature, deadline)
+        .run(exchange, head, body)
+        .await
 }
 
 /// When the request must have been answered, all tries included.
@@ -373,216 +353,6 @@ fn grpc_timeout(value: &[u8]) -> Option<Duration> {
     })
 }
 
-async fn attempts(
-    exchange: &mut Exchange,
-    policy: &RequestPolicy,
-    upstream: &Arc<Upstream>,
-    head: Head,
-    body: RequestBody,
-    nature: Nature,
-    deadline: Option<Instant>,
-) -> Result<Answer, Reject> {
-    let mut tries = Tries::new(policy.retry.as_ref(), nature);
-    let mut tried: Vec<u32> = Vec::new();
-    let mut spare = tries.may_repeat().then(|| head.clone());
-    let bodyless = body.is_end_stream();
-    let mut request = head.with(body);
-    let mut reuse = true;
-    let mut last: Option<Box<AttemptError>> = None;
-    loop {
-        let same_peer = tries.same_peer()
-            || last
-                .as_ref()
-                .is_some_and(|error| error.reused || error.phase == Phase::Unsent);
-        let Some((index, peer)) = pick(upstream, &tried, same_peer) else {
-            return Err(unserved(exchange, upstream, last));
-        };
-        let limits = limits(policy, deadline, nature, reuse, bodyless);
-        exchange.in_flight = Some(peer.state.vitals.track());
-        let sent = forward::send(&exchange.conn.worker.pool, upstream, peer, request, limits).await;
-        tried.push(index);
-        let again =
-            |exchange: &Exchange, spare: &mut Option<Head>| -> Option<Request<RequestBody>> {
-                let body = match &exchange.progress {
-                    None => RequestBody::empty(),
-                    Some(progress) => progress.replay()?,
-                };
-                spare.clone().map(|head| head.with(body))
-            };
-        let next = match sent {
-            Ok((response, lease)) => {
-                peer.state.vitals.record_success();
-                let status = response.status();
-                note(exchange, peer, Outcome::Answered(status.as_u16()));
-                let replay = || again(exchange, &mut spare.clone()).is_some();
-                let retried = status.as_u16() >= 400 && policy.retry.is_some();
-                let next = if retried {
-                    tries.after_status(status, replay())
-                } else {
-                    Next::Stop
-                };
-                if next == Next::Stop || !allowed(exchange, policy, upstream, next, deadline) {
-                    return Ok(Answer::Peer {
-                        response,
-                        lease: Some(lease),
-                        deadline,
-                    });
-                }
-                next
-            }
-            Err(mut error) => {
-                note(exchange, peer, outcome_of(error.reason));
-                if error.phase <= Phase::Handshake {
-                    let (vitals, now) = (&peer.state.vitals, Instant::now());
-                    vitals.record_connect_failure(error.reason, error.message.as_str(), now);
-                }
-                if exchange
-                    .progress
-                    .as_ref()
-                    .is_some_and(|progress| progress.client_failed.get())
-                {
-                    return Err(client_failed(exchange));
-                }
-                let replayable = error.unsent() || again(exchange, &mut spare).is_some();
-                let next = tries.after_error(&error, replayable);
-                if next == Next::Stop || !allowed(exchange, policy, upstream, next, deadline) {
-                    return Err(unserved(exchange, upstream, Some(error)));
-                }
-                if let Some(unsent) = error.request.take() {
-                    request = unsent;
-                    last = Some(error);
-                    reuse = matches!(next, Next::Again { reuse: true, .. });
-                    continue;
-                }
-                last = Some(error);
-                next
-            }
-        };
-        let Some(repeated) = again(exchange, &mut spare) else {
-            return Err(unserved(exchange, upstream, last));
-        };
-        request = repeated;
-        if let Next::Again {
-            reuse: may,
-            backoff,
-            ..
-        } = next
-        {
-            reuse = may;
-            if !backoff.is_zero() {
-                tokio::time::sleep(exchange.conn.worker.jitter(backoff)).await;
-            }
-        }
-    }
-}
-
-/// A peer that is eligible and, if possible, was not tried yet.
-pub(crate) fn pick<'u>(
-    upstream: &'u Upstream,
-    tried: &[u32],
-    same_peer: bool,
-) -> Option<(u32, &'u Peer)> {
-    let eligible = upstream.eligible();
-    // The eligible are numbers of this upstream's own peers.
-    let vitals = |index: u32| &*upstream.peers[index as usize].state.vitals;
-    let index = upstream.picker.pick(
-        upstream.config.balance,
-        &eligible.peers,
-        vitals,
-        tried,
-        Instant::now(),
-    )?;
-    if tried.contains(&index) && !same_peer {
-        return None;
-    }
-    Some((index, upstream.peers.get(index as usize)?))
-}
-
-fn limits(
-    policy: &RequestPolicy,
-    deadline: Option<Instant>,
-    nature: Nature,
-    reuse: bool,
-    bodyless: bool,
-) -> Limits {
-    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-    let least = |limit: Option<Duration>| match (limit, left) {
-        (Some(limit), Some(left)) => Some(limit.min(left)),
-        (limit, left) => limit.or(left),
-    };
-    let per_try = policy
-        .retry
-        .as_ref()
-        .and_then(|retry| retry.per_try_timeout);
-    let fresh = match (reuse, nature.repeatable && bodyless) {
-        (false, _) => Duration::ZERO,
-        (true, true) => Duration::MAX,
-        (true, false) => FRESH,
-    };
-    Limits {
-        connect: least(policy.timeouts.connect),
-        head: least(per_try.or(policy.timeouts.backend_request)),
-        fresh,
-    }
-}
-
-/// Whether deadline and budget leave room for another try.
-fn allowed(
-    exchange: &mut Exchange,
-    policy: &RequestPolicy,
-    upstream: &Upstream,
-    next: Next,
-    deadline: Option<Instant>,
-) -> bool {
-    let now = Instant::now();
-    if deadline.is_some_and(|at| now >= at) {
-        return false;
-    }
-    let Next::Again { budgeted, .. } = next else {
-        return false;
-    };
-    let elapsed = exchange.conn.worker.elapsed_ms(now);
-    !budgeted || upstream.budget.withdraw(policy.retry.as_ref(), elapsed)
-}
-
-pub(crate) fn note(exchange: &mut Exchange, peer: &Peer, outcome: Outcome) {
-    exchange.attempted(Attempt {
-        peer: peer.config.address,
-        outcome,
-    });
-}
-
-/// The client's own body failed: nobody upstream is to blame.
-fn client_failed(exchange: &Exchange) -> Reject {
-    let silent = exchange
-        .progress
-        .as_ref()
-        .is_some_and(|progress| progress.client_silent.get());
-    Reject::new(if silent {
-        Reason::BodyTimeout
-    } else {
-        Reason::BadRequest
-    })
-}
-
-/// No peer answered, or there was none to ask.
-pub(crate) fn unserved(
-    exchange: &mut Exchange,
-    upstream: &Upstream,
-    error: Option<Box<AttemptError>>,
-) -> Reject {
-    exchange.in_flight = None;
-    let peers = report::reject_peers(upstream, exchange.explains());
-    let id = &upstream.config.id;
-    match error {
-        Some(error) => Reject::new(error.reason).of_peers(id, peers),
-        None => match &upstream.config.problem {
-            Some(problem) => Reject::from(problem).of_peers(id, peers),
-            None => Reject::new(Reason::NoEligiblePeer).of_peers(id, peers),
-        },
-    }
-}
-
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// Makes a peer's response the client's.
@@ -603,11 +373,10 @@ fn pass_on(
     sanitize::response_headers(&mut parts.headers, parts.version, false);
     decorate(&exchange, &mut parts.headers);
     parts.version = Version::HTTP_11;
-    let told = (parts.status == StatusCode::NOT_MODIFIED && exchange.version < Version::HTTP_2)
-        .then(|| sanitize::content_length(&parts.headers))
-        .flatten();
-    let body = ResponseBody::proxied(incoming, exchange, lease, deadline);
-    Response::from_parts(parts, body.telling(told))
+    Response::from_parts(
+        parts,
+        ResponseBody::proxied(incoming, exchange, lease, deadline),
+    )
 }
 
 /// `Keep-Alive: timeout=N`, less a second for the way.

@@ -94,19 +94,10 @@ impl<'a> Tries<'a> {
         }
     }
 
-    /// Whether a copy of the request can be of use after it was sent.
-    pub(crate) fn may_repeat(&self) -> bool {
-        self.nature.repeatable && self.made == 0 || self.nature.repeatable && self.left()
-    }
-
     /// Whether the peer that failed may be tried again when no other is left.
     pub(crate) fn same_peer(&self) -> bool {
         self.retry
             .is_some_and(|retry| retry.same_peer == SamePeer::LastResort)
-    }
-
-    fn left(&self) -> bool {
-        self.made <= self.retry.map_or(1, |retry| retry.attempts)
     }
 
     /// After an attempt without a response. `replayable`: the whole request can be made again.

@@ -335,6 +335,7 @@ impl Upstream {
                     |tls| tls.server_name(peer.config.address),
                 ),
                 readiness: peer.config.readiness,
+                counters: Arc::clone(self.metrics.probes()),
             })
         })
     }

@@ -25,12 +25,13 @@ use tokio::{
 };
 
 use crate::{
+    attempts::{note, note_failure, pick, unserved},
     body::RequestBody,
     config::RequestPolicy,
-    exchange::{Exchange, outcome_of},
-    forward::{self, Limits, Phase},
+    exchange::Exchange,
+    forward::{self, Limits},
     metrics::Outcome,
-    pipeline::{self, Answer, note, unserved},
+    pipeline::Answer,
     reason::Reason,
     reject::Reject,
     retry::{Nature, Next, Tries},
@@ -80,8 +81,8 @@ pub(crate) async fn open(
         fresh: Duration::ZERO,
     };
     loop {
-        let Some((index, peer)) = pipeline::pick(upstream, &tried, tries.same_peer()) else {
-            return Err(unserved(exchange, upstream, last));
+        let Some((index, peer)) = pick(upstream, &tried, tries.same_peer()) else {
+            return Err(unserved(exchange, upstream, last.as_deref()));
         };
         exchange.in_flight = Some(peer.state.vitals.track());
         match forward::send_upgrade(upstream, peer, request, limits).await {
@@ -111,16 +112,12 @@ pub(crate) async fn open(
                 });
             }
             Err(mut error) => {
-                note(exchange, peer, outcome_of(error.reason));
-                if error.phase <= Phase::Handshake {
-                    let (vitals, now) = (&peer.state.vitals, Instant::now());
-                    vitals.record_connect_failure(error.reason, error.message.as_str(), now);
-                }
+                note_failure(exchange, peer, &error);
                 tried.push(index);
                 let next = tries.after_error(&error, false);
                 match error.request.take() {
                     Some(unsent) if next != Next::Stop => request = unsent,
-                    _ => return Err(unserved(exchange, upstream, Some(error))),
+                    _ => return Err(unserved(exchange, upstream, Some(&error))),
                 }
                 last = Some(error);
             }

@@ -45,6 +45,17 @@ pub(crate) enum Stage {
     Stopped,
 }
 
+/// A table, held by the requests of one worker: counting them touches no other thread's memory.
+pub(crate) struct Snapshot(Arc<PeerTable>);
+
+impl std::ops::Deref for Snapshot {
+    type Target = PeerTable;
+
+    fn deref(&self) -> &PeerTable {
+        &self.0
+    }
+}
+
 /// The state of one worker. Lives on its thread.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
@@ -54,7 +65,7 @@ pub(crate) struct Worker {
     /// Upgraded connections: hyper has let go of them.
     pub(crate) tunnels: Cell<usize>,
     pub(crate) announced: Cell<bool>,
-    table: RefCell<Rc<Arc<PeerTable>>>,
+    table: RefCell<Rc<Snapshot>>,
     log: RefCell<Option<LogBuffer>>,
     started: Instant,
     started_at: SystemTime,
@@ -63,7 +74,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     fn new(shared: Arc<Shared>, index: u64) -> Self {
-        let table = Rc::new(shared.table.load_full());
+        let table = Rc::new(Snapshot(shared.table.load_full()));
         let seed = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(1, |since| u64::from(since.subsec_nanos()) << 8);
@@ -83,11 +94,11 @@ impl Worker {
     }
 
     /// The current table. Only a pointer is compared; the reference count stays on this thread.
-    pub(crate) fn table(&self) -> Rc<Arc<PeerTable>> {
+    pub(crate) fn table(&self) -> Rc<Snapshot> {
         let current = self.shared.table.load();
         let mut cached = self.table.borrow_mut();
-        if !Arc::ptr_eq(&current, &cached) {
-            *cached = Rc::new(Arc::clone(&current));
+        if !Arc::ptr_eq(&current, &cached.0) {
+            *cached = Rc::new(Snapshot(Arc::clone(&current)));
         }
         Rc::clone(&cached)
     }

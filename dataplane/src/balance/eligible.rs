@@ -7,14 +7,14 @@ use crate::{
 
 /// The peers that may be picked, until a fact or a verdict changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Eligible {
+pub(crate) struct Eligible {
     /// The class that they are of; `Exclude` if there is none. In panic, the class that they would be
     /// of if nothing were failing.
-    pub class: Standing,
+    pub(crate) class: Standing,
     /// Their numbers, ascending.
-    pub peers: Vec<u32>,
+    pub(crate) peers: Vec<u32>,
     /// Whether failing verdicts are ignored, because too few peers were left.
-    pub panic: bool,
+    pub(crate) panic: bool,
 }
 
 /// Works out who is eligible among the peers of an upstream, given in the order of their numbers as
@@ -23,7 +23,7 @@ pub struct Eligible {
 /// The panic threshold compares the peers that are not failing with all those that readiness admits to
 /// the same class: peers that Kubernetes calls not ready make no panic, and none of them is picked in one.
 /// In a panic the failing peers come on top of those that would be picked without it.
-pub fn eligible(
+pub(crate) fn eligible(
     policy: &HealthPolicy,
     peers: impl Iterator<Item = (Readiness, Verdict, Verdict)>,
 ) -> Eligible {

@@ -173,6 +173,7 @@ pub(super) fn target(check: &Arc<ActiveCheck>, address: SocketAddr) -> ProbeTarg
         protocol: Protocol::Http1,
         tls: None,
         server_name: ServerName::from(address.ip()),
+        counters: Arc::default(),
     }
 }
 

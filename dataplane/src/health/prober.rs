@@ -75,19 +75,13 @@ pub struct ProbeTarget {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// The name sent as SNI and wanted in the certificate; unused without TLS.
     pub server_name: ServerName<'static>,
+    /// Counts the checks; shared by the peers of an upstream.
+    pub counters: Arc<ProbeCounters>,
 }
 
-/// Checks since the start, for metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProbeCounts {
-    /// Checks that passed.
-    pub passed: u64,
-    /// Checks that failed.
-    pub failed: u64,
-}
-
+/// Checks of one upstream since the start, for metrics.
 #[derive(Debug, Default)]
-struct Counters {
+pub struct ProbeCounters {
     passed: AtomicU64,
     failed: AtomicU64,
 }
@@ -95,7 +89,6 @@ struct Counters {
 /// The health thread. Dropping it ends the checks.
 pub struct Prober {
     targets: mpsc::UnboundedSender<Vec<ProbeTarget>>,
-    counters: Arc<Counters>,
 }
 
 impl Prober {
@@ -106,12 +99,11 @@ impl Prober {
             .enable_all()
             .build()?;
         let (targets, received) = mpsc::unbounded_channel();
-        let counters = Arc::new(Counters::default());
-        let runner = Runner::new(Arc::clone(&counters));
+        let runner = Runner::new();
         thread::Builder::new()
             .name("hale-health".into())
             .spawn(move || runtime.block_on(runner.run(received, on_transition)))?;
-        Ok(Self { targets, counters })
+        Ok(Self { targets })
     }
 
     /// Makes the peers that are checked equal to `targets`. Peers that are checked already, by a check
@@ -120,26 +112,24 @@ impl Prober {
         // The thread ends with its last sender alone.
         let _ = self.targets.send(targets);
     }
-
-    /// Checks since the start.
-    pub fn counts(&self) -> ProbeCounts {
-        ProbeCounts {
-            passed: self.counters.passed.load(Ordering::Relaxed),
-            failed: self.counters.failed.load(Ordering::Relaxed),
-        }
-    }
 }
 
 impl fmt::Debug for Prober {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Prober").field(&self.counts()).finish()
+        f.write_str("Prober")
     }
 }
 
-impl Counters {
-    fn count(&self, pass: bool) {
+impl ProbeCounters {
+    /// A check ended.
+    pub(crate) fn count(&self, pass: bool) {
         let counter = if pass { &self.passed } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Checks that passed, and checks that failed.
+    pub fn counts(&self) -> [u64; 2] {
+        [&self.passed, &self.failed].map(|counter| counter.load(Ordering::Relaxed))
     }
 }
 
@@ -159,7 +149,7 @@ struct Running {
 }
 
 impl Runner {
-    fn new(counters: Arc<Counters>) -> Self {
+    fn new() -> Self {
         let (sender, transitions) = mpsc::unbounded_channel();
         Self {
             running: HashMap::new(),
@@ -168,7 +158,6 @@ impl Runner {
                 epoch: Instant::now(),
                 permits: Semaphore::new(CHECKS_AT_A_TIME),
                 transitions: sender,
-                counters,
             }),
             kept: Arc::new(Semaphore::new(CONNECTIONS_KEPT)),
             transitions,

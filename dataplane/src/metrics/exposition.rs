@@ -68,10 +68,7 @@ impl Exposition {
             .map(|(id, upstream)| Counted {
                 upstream: id.to_string(),
                 sums: Sums::of(&upstream.shards),
-                probes: [
-                    upstream.passed.load(Ordering::Relaxed),
-                    upstream.failed.load(Ordering::Relaxed),
-                ],
+                probes: upstream.probes.counts(),
             })
             .collect()
     }

@@ -44,8 +44,8 @@ fn counts_appear_under_their_names() {
     cart.attempt(Outcome::ConnectRefused);
     cart.attempt(Outcome::Answered(200));
     cart.retry();
-    cart.probe(true);
-    cart.probe(false);
+    cart.probes().count(true);
+    cart.probes().count(false);
     metrics.reject(Reason::NoRoute);
     metrics.reject(Reason::ShuttingDown);
     let text = scrape(&metrics);

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Counters, FIRST_WINDOW, ProbeKey, ProbeTarget, schedule::Schedule};
+use super::{FIRST_WINDOW, ProbeKey, ProbeTarget, schedule::Schedule};
 use crate::{
     config::Readiness,
     health::{
@@ -39,7 +39,6 @@ pub(super) struct Common {
     pub(super) epoch: Instant,
     pub(super) permits: Semaphore,
     pub(super) transitions: mpsc::UnboundedSender<ProbeKey>,
-    pub(super) counters: Arc<Counters>,
 }
 
 impl Slot {
@@ -167,7 +166,7 @@ async fn check(
         message: outcome.message,
         in_a_row: threshold.in_a_row(),
     });
-    common.counters.count(outcome.pass);
+    target.counters.count(outcome.pass);
     if outcome.pass && outcome.connected && target.address == target.key.address {
         vitals.record_success();
     }
