@@ -19,7 +19,7 @@ use kube::runtime::events::EventType;
 use tokio::time::Instant;
 
 use crate::{
-    finding::Severity,
+    finding::{FindingReason, Severity},
     publish::Published,
     status::{shortened, without_count},
 };
@@ -104,6 +104,10 @@ impl Memory {
         let mut notes = Vec::new();
         let mut current = HashSet::new();
         for finding in &published.translation.findings {
+            // A Service passes through this at each scale-up; what lasts gets a better name from its pods.
+            if finding.reason == FindingReason::NoEndpoints {
+                continue;
+            }
             let reason = finding.reason.as_str();
             let key = (finding.object.clone(), reason, finding.message.clone());
             current.insert(key.clone());

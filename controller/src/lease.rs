@@ -20,6 +20,8 @@ use tokio::{
     time::Instant,
 };
 
+use crate::api_error::explain;
+
 /// What is needed to stand for election.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -52,6 +54,7 @@ impl Leadership {
             record: Record::default(),
             renewed: None,
             leads: sender,
+            failure: None,
         };
         let task = tokio::spawn(election.run(released));
         Self {
@@ -81,6 +84,7 @@ struct Election {
     /// When this replica last wrote the Lease, if it holds it.
     renewed: Option<Instant>,
     leads: watch::Sender<bool>,
+    failure: Option<String>,
 }
 
 impl Election {
@@ -91,11 +95,11 @@ impl Election {
                 _ = &mut released => break,
                 outcome = step => match outcome {
                     Ok(Ok(())) => None,
-                    Ok(Err(error)) => Some(error.to_string()),
+                    Ok(Err(error)) => Some(explain(&error)),
                     Err(_) => Some("the API server does not answer in time".to_owned()),
                 },
             };
-            if let Some(error) = failure {
+            if let Some(error) = self.news(failure) {
                 tracing::warn!(
                     lease = self.candidate.name,
                     error,
@@ -122,6 +126,13 @@ impl Election {
                 Err(_) => tracing::warn!("cannot release the Lease in time; it runs out"),
             }
         }
+    }
+
+    /// The failure, unless it is the one that was logged last: an API server may be away for hours.
+    fn news(&mut self, failure: Option<String>) -> Option<String> {
+        let news = failure.clone().filter(|_| failure != self.failure);
+        self.failure = failure;
+        news
     }
 
     /// A leader that could not renew for two thirds of the duration stops leading, well before another may begin.
@@ -214,13 +225,14 @@ impl Election {
 fn claim(candidate: &Candidate, before: Option<&LeaseSpec>, now: Timestamp) -> LeaseSpec {
     let before = before.cloned().unwrap_or_default();
     let mine = before.holder_identity.as_deref() == Some(&candidate.identity);
+    let changes_hands = !mine && before.holder_identity.is_some();
     let transitions = before.lease_transitions.unwrap_or(0);
     LeaseSpec {
         acquire_time: before
             .acquire_time
             .filter(|_| mine)
             .or(Some(MicroTime(now))),
-        lease_transitions: Some(transitions.saturating_add(i32::from(!mine))),
+        lease_transitions: Some(transitions.saturating_add(i32::from(changes_hands))),
         holder_identity: Some(candidate.identity.clone()),
         lease_duration_seconds: i32::try_from(candidate.ttl.as_secs().max(1)).ok(),
         renew_time: Some(MicroTime(now)),
@@ -300,7 +312,7 @@ mod tests {
         assert_eq!(renewed.lease_transitions, first.lease_transitions);
         assert_eq!(renewed.acquire_time, first.acquire_time);
         let taken = claim(&candidate("b"), Some(&renewed), time(9));
-        assert_eq!(taken.lease_transitions, Some(2));
+        assert_eq!(taken.lease_transitions, Some(1));
         assert_eq!(taken.acquire_time, Some(MicroTime(time(9))));
     }
 }

@@ -23,6 +23,7 @@ pub mod watch;
 
 // What is told.
 pub mod admin;
+pub mod api_error;
 pub mod client;
 pub mod crds;
 pub mod events;

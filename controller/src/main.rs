@@ -53,7 +53,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
 fn start_log(args: &LogArgs, quiet: bool) -> anyhow::Result<()> {
     let usual = if quiet { "warn" } else { "info" };
     let level = args.log_level.as_deref().unwrap_or(usual);
-    let filter = EnvFilter::try_new(level)
+    // What kube's client says of each failed request, we say once and with its cause.
+    let filter = EnvFilter::try_new(format!("kube_client=off,kube_runtime=off,{level}"))
         .with_context(|| format!("--log-level {level:?} is not a filter"))?;
     let log = fmt().with_env_filter(filter).with_writer(stderr);
     match args.log_format {

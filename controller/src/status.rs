@@ -19,6 +19,7 @@ use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
+    api_error::explain,
     events::{Events, Teller},
     metrics::{Metrics, ResultLabel},
     publish::{Newest, Published},
@@ -30,7 +31,7 @@ mod addresses;
 mod pace;
 mod policy;
 
-pub use policy::{Upstreams, policy_status};
+pub use policy::{Disagreements, Upstreams, policy_status};
 pub(crate) use policy::{shortened, without_count};
 
 use pace::Pace;
@@ -116,6 +117,7 @@ struct Term {
     events: Events,
     pace: Pace<Target>,
     written: HashMap<ObjectKey, (UpstreamPolicyStatus, Instant)>,
+    disagreements: Disagreements,
 }
 
 /// An object whose status is written.
@@ -151,6 +153,7 @@ impl Term {
             events: Events::new(teller),
             pace: Pace::default(),
             written: HashMap::new(),
+            disagreements: Disagreements::default(),
         }
     }
 
@@ -199,6 +202,7 @@ impl Term {
         self.written.retain(|_, (_, at)| at.elapsed() < ECHO);
         let upstreams = Upstreams::new(report);
         let now = Timestamp::now();
+        self.disagreements.observe(report, now);
         let mut writes = Vec::new();
         for outcome in &published.translation.policies {
             let key = ObjectKey::new(&outcome.namespace, &outcome.name);
@@ -209,7 +213,7 @@ impl Term {
                 Some((status, _)) => Some(status),
                 None => policy.status.as_ref(),
             };
-            let wanted = policy_status(outcome, &upstreams, there, now);
+            let wanted = policy_status(outcome, &upstreams, &self.disagreements, there, now);
             if there != Some(&wanted) {
                 writes.push(Write::Policy(key, Box::new(wanted)));
             }
@@ -240,7 +244,7 @@ fn ingresses(writer: &Writer, published: &Published) -> Vec<Write> {
 
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
-    #[error(transparent)]
+    #[error("{}", explain(.0))]
     Api(#[from] kube::Error),
     #[error("the API server did not answer within {TIMEOUT:?}")]
     Timeout,

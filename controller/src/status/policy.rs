@@ -21,6 +21,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::translate::{PolicyOutcome, TargetOutcome};
 
 mod conditions;
+mod disagreements;
+
+pub use disagreements::Disagreements;
 
 /// Rows in `status.targets`, as the CRD bounds them.
 const MAX_TARGETS: usize = 64;
@@ -53,6 +56,7 @@ impl<'a> Upstreams<'a> {
 pub fn policy_status(
     outcome: &PolicyOutcome,
     upstreams: &Upstreams<'_>,
+    disagreements: &Disagreements,
     there: Option<&UpstreamPolicyStatus>,
     now: Timestamp,
 ) -> UpstreamPolicyStatus {
@@ -67,9 +71,12 @@ pub fn policy_status(
             conditions: conditions::of(
                 target,
                 &upstreams.select(&target.upstreams),
-                outcome.generation,
-                before,
-                now,
+                disagreements,
+                conditions::Before {
+                    generation: outcome.generation,
+                    conditions: before,
+                    now,
+                },
             ),
             ancestor_ref,
             controller_name: CONTROLLER_NAME.to_owned(),
@@ -83,7 +90,8 @@ pub fn policy_status(
         .collect();
     let ids: Vec<_> = ids.into_iter().cloned().collect();
     let reached = upstreams.select(&ids);
-    let (unhealthy_peers, omitted) = unhealthy(&reached);
+    let known = there.map_or(&[][..], |status| &status.unhealthy_peers);
+    let (unhealthy_peers, omitted) = unhealthy(&reached, known);
     let count = Count::of(&reached);
     let (healthy, summary) = if reached.is_empty() {
         (None, "no route reaches a target".to_owned())
@@ -186,7 +194,10 @@ fn fails(reason: Reason) -> bool {
 
 /// The worst peers, and how many more there are. Failing peers come first, then those that Kubernetes calls not
 /// ready; among them the one that has been out for longest.
-fn unhealthy(upstreams: &[&UpstreamReport]) -> (Vec<UnhealthyPeer>, i32) {
+///
+/// Each replica began to look at another time. Where what is `there` knows the same peer to be out for longer, it is
+/// believed: a change of leader is no news of a peer.
+fn unhealthy(upstreams: &[&UpstreamReport], there: &[UnhealthyPeer]) -> (Vec<UnhealthyPeer>, i32) {
     let mut out: Vec<(&PeerReport, Reason)> = counted(upstreams)
         .filter_map(|peer| Some((peer, peer.reason?)))
         // Below the panic threshold failing peers serve, and are no less unhealthy.
@@ -203,13 +214,24 @@ fn unhealthy(upstreams: &[&UpstreamReport]) -> (Vec<UnhealthyPeer>, i32) {
     out.dedup_by_key(|(peer, _)| peer.address);
     let omitted = out.len().saturating_sub(MAX_UNHEALTHY_PEERS);
     let told = out.into_iter().take(MAX_UNHEALTHY_PEERS);
-    let peers = told.map(|(peer, reason)| UnhealthyPeer {
-        address: peer.address.to_string(),
-        pod: peer.pod.clone(),
-        node: peer.node.clone(),
-        reason: reason.as_str().to_owned(),
-        message: shortened(without_count(&peer.message), 1024),
-        since: Time(whole_seconds(peer.since)),
+    let peers = told.map(|(peer, reason)| {
+        let mut told = UnhealthyPeer {
+            address: peer.address.to_string(),
+            pod: peer.pod.clone(),
+            node: peer.node.clone(),
+            reason: reason.as_str().to_owned(),
+            message: shortened(without_count(&peer.message), 1024),
+            since: Time(whole_seconds(peer.since)),
+        };
+        let same = |before: &&UnhealthyPeer| {
+            before.address == told.address && before.pod == told.pod && before.reason == told.reason
+        };
+        if let Some(before) = there.iter().find(same)
+            && before.since.0 < told.since.0
+        {
+            told.since = before.since.clone();
+        }
+        told
     });
     (peers.collect(), number(omitted))
 }

@@ -29,6 +29,8 @@ pub(super) struct Follow<K> {
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest wait. Short, because an API server that comes back should find us soon, and there are few watches.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a definition that was there must be away.
+const BELIEVED: Duration = Duration::from_secs(30);
 /// How often a failure that lasts is logged again.
 const REMIND: Duration = Duration::from_secs(300);
 
@@ -94,8 +96,10 @@ impl<K: Watched> Follow<K> {
         self.watching.set(0);
         let text = explain(error);
         if is_absent(error) && K::KIND == "UpstreamPolicy" {
-            // Without the definition there are no policies. Ingresses are served all the same.
-            self.changed(self.store.replace(HashMap::new()));
+            if self.store.missing().is_some() || failure.absent_for_long() {
+                // Without the definition there are no policies. Ingresses are served all the same.
+                self.changed(self.store.replace(HashMap::new()));
+            }
             failure.log(|| {
                 tracing::warn!(
                     "UpstreamPolicy is not defined in this cluster: Ingresses are served WITHOUT policies. To define it: hale crds | kubectl apply -f -"
@@ -119,6 +123,7 @@ impl<K: Watched> Follow<K> {
 struct Failure {
     count: u32,
     logged: Option<Instant>,
+    absent: Option<Instant>,
 }
 
 impl Failure {
@@ -138,6 +143,13 @@ impl Failure {
             self.logged = Some(now);
             write();
         }
+    }
+
+    /// Whether the definition has been away for long enough to believe that it was deleted: an API server that starts
+    /// does not know all of its kinds at once, and policies must not be lost by that.
+    fn absent_for_long(&mut self) -> bool {
+        let now = Instant::now();
+        now.duration_since(*self.absent.get_or_insert(now)) >= BELIEVED
     }
 
     fn over(&mut self, kind: &'static str) {
@@ -161,30 +173,8 @@ fn is_absent(error: &watcher::Error) -> bool {
     matches!(api_error(error), Some(kube::Error::Api(status)) if status.code == 404)
 }
 
-/// The error and its causes. What RBAC refuses is said with what to do.
 fn explain(error: &watcher::Error) -> String {
-    match api_error(error) {
-        Some(kube::Error::Api(status)) if status.code == 403 => {
-            format!(
-                "{} (the role of Hale's service account lacks a rule)",
-                status.message
-            )
-        }
-        Some(kube::Error::Api(status)) => format!("{} ({})", status.message, status.code),
-        Some(error) => {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(error);
-            while let Some(cause) = source {
-                let cause_text = cause.to_string();
-                if !text.contains(&cause_text) {
-                    text = format!("{text}: {cause_text}");
-                }
-                source = cause.source();
-            }
-            text
-        }
-        None => error.to_string(),
-    }
+    api_error(error).map_or_else(|| error.to_string(), crate::api_error::explain)
 }
 
 #[cfg(test)]
@@ -198,5 +188,19 @@ mod tests {
         assert_eq!(pauses[0], FIRST_PAUSE);
         assert!(pauses.is_sorted());
         assert_eq!(pauses.last(), Some(&LONGEST_PAUSE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_definition_must_be_away_for_a_while() {
+        let mut failure = Failure::default();
+        assert!(!failure.absent_for_long());
+        tokio::time::advance(BELIEVED / 2).await;
+        assert!(!failure.absent_for_long());
+        failure.count = 1;
+        failure.over("UpstreamPolicy");
+        tokio::time::advance(BELIEVED / 2).await;
+        assert!(!failure.absent_for_long(), "it was there in between");
+        tokio::time::advance(BELIEVED).await;
+        assert!(failure.absent_for_long());
     }
 }

@@ -11,6 +11,7 @@ use kube::{Api, Client, api::ListParams};
 use tokio::sync::Notify;
 
 use crate::{
+    api_error::explain,
     cluster::EmptyCause,
     publish::{Newest, Published},
     settings::ObjectKey,
@@ -58,7 +59,7 @@ impl EmptyServices {
                         found.insert(key, cause(&pods));
                     }
                     Err(error) => {
-                        tracing::warn!(service = %key, %error, "cannot list the pods of a Service without endpoints");
+                        tracing::warn!(service = %key, error = explain(&error), "cannot list the pods of a Service without endpoints");
                     }
                 }
             }

@@ -3,15 +3,13 @@
 use std::fmt::Write;
 
 use hale_dataplane::{
-    config::Readiness,
-    health::Verdict,
     reason::Reason,
     report::{PeerReport, UpstreamReport},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::{Count, counted, shortened, whole_seconds, without_count};
+use super::{Count, Disagreements, counted, shortened, whole_seconds, without_count};
 use crate::translate::TargetOutcome;
 
 /// Readiness and the check may differ for this long before that is told: after a start or a failure one of the two is
@@ -27,9 +25,8 @@ const MAX_MESSAGE: usize = 2048;
 pub(super) fn of(
     target: &TargetOutcome,
     upstreams: &[&UpstreamReport],
-    generation: Option<i64>,
-    before: &[Condition],
-    now: Timestamp,
+    disagreements: &Disagreements,
+    before: Before<'_>,
 ) -> Vec<Condition> {
     let (accepted, programmed) = (&target.accepted, &target.programmed);
     let mut all = vec![
@@ -50,11 +47,22 @@ pub(super) fn of(
         all.push(healthy(upstreams));
     }
     if upstreams.iter().any(|upstream| upstream.checked) {
-        all.push(readiness_agrees(upstreams, now));
+        all.push(readiness_agrees(upstreams, disagreements, before.now));
     }
     all.into_iter()
-        .map(|judged| judged.condition(generation, before, now))
+        .map(|judged| judged.condition(before))
         .collect()
+}
+
+/// What conditions are written upon.
+#[derive(Clone, Copy)]
+pub(super) struct Before<'a> {
+    /// The policy's generation.
+    pub(super) generation: Option<i64>,
+    /// The conditions that are there.
+    pub(super) conditions: &'a [Condition],
+    /// The time.
+    pub(super) now: Timestamp,
 }
 
 struct Judged {
@@ -66,13 +74,14 @@ struct Judged {
 
 impl Judged {
     /// The time of the last transition stays, unless the status is another than before.
-    fn condition(self, generation: Option<i64>, before: &[Condition], now: Timestamp) -> Condition {
+    fn condition(self, before: Before<'_>) -> Condition {
         let status = if self.status { "True" } else { "False" };
         let since = before
+            .conditions
             .iter()
             .find(|condition| condition.type_ == self.type_ && condition.status == status)
             .map_or_else(
-                || Time(whole_seconds(now)),
+                || Time(whole_seconds(before.now)),
                 |condition| condition.last_transition_time.clone(),
             );
         Condition {
@@ -80,7 +89,7 @@ impl Judged {
             status: status.to_owned(),
             reason: self.reason.to_owned(),
             message: shortened(&self.message, MAX_MESSAGE),
-            observed_generation: generation,
+            observed_generation: before.generation,
             last_transition_time: since,
         }
     }
@@ -141,26 +150,28 @@ fn explain(upstreams: &[&UpstreamReport], reason: Reason, peers: usize) -> Strin
     }
 }
 
-fn readiness_agrees(upstreams: &[&UpstreamReport], now: Timestamp) -> Judged {
-    let lasting = |readiness: Readiness, probe: Verdict| -> Vec<&PeerReport> {
-        let mut peers: Vec<_> = upstreams
-            .iter()
-            .filter(|upstream| upstream.checked)
-            .flat_map(|upstream| &upstream.peers)
-            .filter(|peer| peer.readiness == readiness && peer.probe == probe)
-            .filter(|peer| now.duration_since(peer.since) >= DISAGREEMENT)
-            .collect();
-        peers.sort_by_key(|peer| (peer.since.as_second(), peer.address));
-        peers
-    };
-    let failing = lasting(Readiness::Ready, Verdict::Fail);
-    let passing = lasting(Readiness::Unready, Verdict::Pass);
+fn readiness_agrees(
+    upstreams: &[&UpstreamReport],
+    disagreements: &Disagreements,
+    now: Timestamp,
+) -> Judged {
+    let (mut failing, mut passing) = (Vec::new(), Vec::new());
+    for upstream in upstreams.iter().filter(|upstream| upstream.checked) {
+        for peer in &upstream.peers {
+            match disagreements.since(&upstream.id, peer) {
+                Some((since, _)) if now.duration_since(since) < DISAGREEMENT => {}
+                Some((since, true)) => failing.push((since, peer)),
+                Some((since, false)) => passing.push((since, peer)),
+                None => {}
+            }
+        }
+    }
     let (reason, message) = if !failing.is_empty() {
         let what = "Ready for Kubernetes but fails the policy's check";
-        ("ReadyButFailingChecks", disagreement(&failing, what))
+        ("ReadyButFailingChecks", disagreement(failing, what))
     } else if !passing.is_empty() {
         let what = "not Ready for Kubernetes but passes the policy's check";
-        ("NotReadyButPassing", disagreement(&passing, what))
+        ("NotReadyButPassing", disagreement(passing, what))
     } else {
         (
             "Agrees",
@@ -175,15 +186,16 @@ fn readiness_agrees(upstreams: &[&UpstreamReport], now: Timestamp) -> Judged {
     }
 }
 
-fn disagreement(peers: &[&PeerReport], what: &str) -> String {
+fn disagreement(mut peers: Vec<(Timestamp, &PeerReport)>, what: &str) -> String {
+    peers.sort_by_key(|(since, peer)| (since.as_second(), peer.address));
     let named: Vec<_> = peers
         .iter()
         .take(NAMED)
-        .map(|peer| {
+        .map(|(since, peer)| {
             let name = peer.pod.clone().unwrap_or_else(|| peer.address.to_string());
             format!(
                 "{name} is {what} since {}",
-                peer.since.strftime("%Y-%m-%dT%H:%M:%SZ")
+                since.strftime("%Y-%m-%dT%H:%M:%SZ")
             )
         })
         .collect();

@@ -97,7 +97,15 @@ fn outcome() -> PolicyOutcome {
 }
 
 fn status(report: &Report, there: Option<&UpstreamPolicyStatus>, now: i64) -> UpstreamPolicyStatus {
-    policy_status(&outcome(), &Upstreams::new(report), there, at(now))
+    let mut disagreements = Disagreements::default();
+    disagreements.observe(report, at(now));
+    policy_status(
+        &outcome(),
+        &Upstreams::new(report),
+        &disagreements,
+        there,
+        at(now),
+    )
 }
 
 fn condition(status: &UpstreamPolicyStatus, type_: &str) -> [String; 4] {
@@ -223,6 +231,49 @@ fn readiness_and_check_may_differ_for_a_while() {
 }
 
 #[test]
+fn a_peer_that_begins_to_pass_has_not_passed_for_long() {
+    let unready = report(vec![peer(1, Some(Reason::NotReady), "", 0)]);
+    let mut unknown = unready.clone();
+    unknown.upstreams[0].peers[0].probe = Verdict::Unknown;
+    let mut disagreements = Disagreements::default();
+    disagreements.observe(&unknown, at(1000));
+    let mut reason = |now| {
+        disagreements.observe(&unready, at(now));
+        let status = policy_status(
+            &outcome(),
+            &Upstreams::new(&unready),
+            &disagreements,
+            None,
+            at(now),
+        );
+        condition(&status, "ReadinessAgrees")[1].clone()
+    };
+    assert_eq!(
+        reason(1001),
+        "Agrees",
+        "it has not been ready for long, and passes since now"
+    );
+    assert_eq!(reason(1030), "Agrees");
+    assert_eq!(reason(1031), "NotReadyButPassing");
+}
+
+#[test]
+fn another_leader_does_not_make_a_peer_younger() {
+    let old = report(vec![peer(1, Some(Reason::ActiveCheckFailed), FAILED, 0)]);
+    let new = report(vec![peer(1, Some(Reason::ActiveCheckFailed), FAILED, 40)]);
+    let written = status(&old, None, 35);
+    let next = status(&new, Some(&written), 45);
+    assert_eq!(next.unhealthy_peers, written.unhealthy_peers);
+    let other = report(vec![peer(1, Some(Reason::TlsError), "", 40)]);
+    assert_eq!(
+        status(&other, Some(&written), 45).unhealthy_peers[0]
+            .since
+            .0,
+        at(40)
+    );
+}
+
+#[test]
 fn the_status_is_bounded() {
     let failing = |last| peer(last, Some(Reason::ActiveCheckFailed), &"x".repeat(5000), 0);
     let status = status(&report((1..=100).map(failing).collect()), None, 0);
@@ -237,7 +288,13 @@ fn without_an_upstream_there_is_no_health_to_tell() {
     let mut nowhere = outcome();
     nowhere.targets[0].upstreams.clear();
     let empty = report(Vec::new());
-    let status = policy_status(&nowhere, &Upstreams::new(&empty), None, at(0));
+    let status = policy_status(
+        &nowhere,
+        &Upstreams::new(&empty),
+        &Disagreements::default(),
+        None,
+        at(0),
+    );
     let types: Vec<_> = status.ancestors[0]
         .conditions
         .iter()
