@@ -129,7 +129,8 @@ class Cluster:
         """Status and answer; an answer that is no success is an error unless `raw`."""
         connection = self.connection()
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": kind}
-        data = body if body is None or isinstance(body, str) else json.dumps(body)
+        text = body if body is None or isinstance(body, str) else json.dumps(body)
+        data = text.encode() if text else None
         try:
             connection.request(method, path, body=data, headers=headers)
             answer = connection.getresponse()
