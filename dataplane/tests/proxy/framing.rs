@@ -214,6 +214,25 @@ async fn bodies_of_every_framing_come_through() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clients_of_http_1_0_get_no_chunks() {
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let recorder = Recorder::answering(chunked).await;
+    let response = talk(
+        &recorder.hale(),
+        "GET / HTTP/1.0\r\nhost: shop.test\r\n\r\n",
+    )
+    .await;
+    assert_eq!((status(&response), body(&response)), ("200", "hello"));
+    assert!(
+        values(&response, "transfer-encoding").is_empty(),
+        "{response}"
+    );
+    let request = recorder.only();
+    assert!(request.starts_with("GET / HTTP/1.1\r\n"), "{request}");
+    assert_eq!(values(&request, "via"), ["1.0 hale"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_response_that_cannot_be_read_is_502() {
     for answer in [
         "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
