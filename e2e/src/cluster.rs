@@ -36,7 +36,8 @@ impl Cluster {
         let both = async { tokio::try_join!(client_when_ready(folder), containerd) };
         let (client, ()) = node.unless_one_ends(both).await?;
         phase("API server answers, images are imported", began);
-        node.start_the_rest()?;
+        node.start_controllers()?;
+        node.start_node()?;
         let limit = Duration::from_secs(60);
         node.unless_one_ends(until("the node to be ready", limit, || {
             node_is_ready(&client)
@@ -89,24 +90,26 @@ impl Cluster {
         self.node.is_some()
     }
 
-    /// Kills the API server.
+    /// Kills the API server, the controllers and the scheduler, as a machine that is lost does.
     ///
     /// # Errors
     /// When the cluster is not ours.
-    pub async fn stop_api_server(&self) -> anyhow::Result<()> {
-        self.node().await?.stop(node::API_SERVER).await
+    pub async fn stop_control_plane(&self) -> anyhow::Result<()> {
+        self.node().await?.stop_control_plane().await
     }
 
-    /// Starts the API server again and waits until it answers.
+    /// Starts them again; the API server answers when this is done.
     ///
     /// # Errors
     /// When the cluster is not ours, or the server does not come up.
-    pub async fn start_api_server(&self) -> anyhow::Result<()> {
-        self.node().await?.start_api_server()?;
+    pub async fn start_control_plane(&self) -> anyhow::Result<()> {
+        let mut node = self.node().await?;
+        node.start_api_server()?;
         until("the API server to answer", Duration::from_secs(60), || {
             answers(&self.client)
         })
-        .await
+        .await?;
+        node.start_controllers()
     }
 
     /// Kills the sandbox of a pod behind Kubernetes' back: its address is gone at once.

@@ -44,15 +44,15 @@ fn scenarios() -> Vec<Scenario> {
             routing::grpc_passes_with_its_trailers,
             routing::the_older_ingress_keeps_a_host_until_it_goes,
             tls::each_host_shows_its_own_certificate_and_a_rotation_needs_no_restart,
-            health::ready_pods_that_fail_the_check_leave_traffic_in_time_and_come_back,
             health::when_all_fail_the_503_says_why_and_recovery_is_prompt,
             health::readiness_and_check_that_disagree_are_reported,
             health::a_tcp_check_on_another_port_decides,
-            rollout::a_rolling_restart_under_load_fails_no_request,
             rollout::scaling_to_zero_is_explained_and_back_again_served,
             broken::a_broken_ingress_policy_and_secret_cost_only_themselves,
             broken::of_two_policies_for_one_section_the_older_wins;
         Alone:
+            health::ready_pods_that_fail_the_check_leave_traffic_in_time_and_come_back,
+            rollout::a_rolling_restart_under_load_fails_no_request,
             lifecycle::the_address_of_the_published_service_is_in_the_status_of_ingresses,
             outage::the_leader_killed_the_other_goes_on_with_statuses;
         OwnCluster:

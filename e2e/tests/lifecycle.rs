@@ -1,7 +1,7 @@
 //! Installing, upgrading and removing Hale with Helm.
 
 use crate::crd;
-use crate::origin::{Origin, checking_policy, ingress};
+use crate::origin::{Origin, ingress, patient_policy};
 use crate::stage::{HALE_NAMESPACE, SOON, Stage};
 use anyhow::{Context as _, ensure};
 use hale_e2e::images;
@@ -128,9 +128,7 @@ pub(crate) async fn helm_upgrade_fails_no_request(stage: &Stage) -> anyhow::Resu
     let origin = Origin::new("checkout", 2);
     let host = stage.host("www");
     stage.apply(&ingress("shop", &host, "checkout")).await?;
-    stage
-        .apply(&checking_policy("checkout", "checkout"))
-        .await?;
+    stage.apply(&patient_policy("checkout", "checkout")).await?;
     stage.start(&[&origin]).await?;
     stage.serves(&host, "/", &origin).await?;
     let before = stage.world.hale_pods().await?;
@@ -166,9 +164,7 @@ pub(crate) async fn helm_uninstall_keeps_the_crd_and_the_policies(
     let origin = Origin::new("checkout", 1);
     let host = stage.host("www");
     stage.apply(&ingress("shop", &host, "checkout")).await?;
-    stage
-        .apply(&checking_policy("checkout", "checkout"))
-        .await?;
+    stage.apply(&patient_policy("checkout", "checkout")).await?;
     stage.start(&[&origin]).await?;
     stage.condition("checkout", "Healthy", "True", SOON).await?;
     let cluster = &stage.world.cluster;

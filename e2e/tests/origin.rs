@@ -165,8 +165,25 @@ pub(crate) fn ingress_with_paths(
     text
 }
 
-/// A policy for a Service, with an HTTP check of `/healthz` every 500 ms that two failures or passes decide.
+/// A policy with an HTTP check of `/healthz` every 500 ms that two failures or passes decide.
 pub(crate) fn checking_policy(name: &str, service: &str) -> String {
+    policy_with_check(
+        name,
+        service,
+        "interval: 500ms, timeout: 400ms, unhealthyThreshold: 2, healthyThreshold: 2",
+    )
+}
+
+/// The same, more patient: a machine that is busy with a rollout fails no check by being slow.
+pub(crate) fn patient_policy(name: &str, service: &str) -> String {
+    policy_with_check(
+        name,
+        service,
+        "interval: 1s, timeout: 1s, unhealthyThreshold: 3, healthyThreshold: 1",
+    )
+}
+
+fn policy_with_check(name: &str, service: &str, timing: &str) -> String {
     format!(
         r"
 ---
@@ -175,14 +192,7 @@ kind: UpstreamPolicy
 metadata: {{name: {name}}}
 spec:
   targetRefs: [{{group: '', kind: Service, name: {service}, sectionName: http}}]
-  healthCheck:
-    active:
-      http: {{path: /healthz}}
-      interval: 500ms
-      timeout: 400ms
-      jitterPercent: 0
-      unhealthyThreshold: 2
-      healthyThreshold: 2
+  healthCheck: {{active: {{http: {{path: /healthz}}, jitterPercent: 0, {timing}}}}}
 "
     )
 }

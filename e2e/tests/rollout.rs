@@ -1,6 +1,6 @@
 //! Pods that come and go while requests do.
 
-use crate::origin::{Origin, checking_policy, ingress};
+use crate::origin::{Origin, ingress, patient_policy};
 use crate::stage::{SOON, Stage};
 use anyhow::ensure;
 use hale_e2e::client::Ask;
@@ -12,9 +12,7 @@ pub(crate) async fn a_rolling_restart_under_load_fails_no_request(
     let origin = Origin::new("checkout", 5);
     let host = stage.host("www");
     stage.apply(&ingress("shop", &host, "checkout")).await?;
-    stage
-        .apply(&checking_policy("checkout", "checkout"))
-        .await?;
+    stage.apply(&patient_policy("checkout", "checkout")).await?;
     stage.start(&[&origin]).await?;
     stage.serves(&host, "/", &origin).await?;
     let before = origin.pods(stage).await?;
@@ -65,9 +63,7 @@ pub(crate) async fn scaling_to_zero_is_explained_and_back_again_served(
     let origin = Origin::new("checkout", 2);
     let host = stage.host("www");
     stage.apply(&ingress("shop", &host, "checkout")).await?;
-    stage
-        .apply(&checking_policy("checkout", "checkout"))
-        .await?;
+    stage.apply(&patient_policy("checkout", "checkout")).await?;
     stage.start(&[&origin]).await?;
     stage.serves(&host, "/", &origin).await?;
 

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
 
-pub(super) const API_SERVER: &str = "kube-apiserver";
+const API_SERVER: &str = "kube-apiserver";
+const CONTROLLERS: &str = "kube-controller-manager";
+const SCHEDULER: &str = "kube-scheduler";
 const ETCD: &str = "http://127.0.0.1:2379";
 
 /// What runs.
@@ -52,81 +54,65 @@ impl Node {
     }
 
     pub(super) fn start_api_server(&mut self) -> anyhow::Result<()> {
-        let file = |name: &str| self.folder.join(name).display().to_string();
         let mut command = Command::new(self.program(API_SERVER));
         command.args([
             format!("--etcd-servers={ETCD}"),
             format!("--advertise-address={}", config::NODE_ADDRESS),
             "--secure-port=6443".to_owned(),
-            format!("--cert-dir={}", file("certificates")),
+            self.with_file("cert-dir", "certificates"),
             format!("--service-cluster-ip-range={}", config::SERVICE_RANGE),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            format!("--service-account-key-file={}", file("service-account.pub")),
-            format!(
-                "--service-account-signing-key-file={}",
-                file("service-account.key")
-            ),
+            self.with_file("service-account-key-file", "service-account.pub"),
+            self.with_file("service-account-signing-key-file", "service-account.key"),
             "--authorization-mode=Node,RBAC".to_owned(),
-            format!("--token-auth-file={}", file("tokens.csv")),
+            self.with_file("token-auth-file", "tokens.csv"),
             // Otherwise logs and exec look for the node's name in DNS.
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
         ]);
         self.start(API_SERVER, &mut command)
     }
 
-    /// Starts what needs an API server.
-    pub(super) fn start_the_rest(&mut self) -> anyhow::Result<()> {
-        let file = |name: &str| self.folder.join(name).display().to_string();
-        let kubeconfig = format!(
-            "--kubeconfig={}",
-            config::kubeconfig(&self.folder).display()
-        );
-        let pods = format!("--cluster-cidr={}", config::POD_RANGE);
-        let name = format!("--hostname-override={}", config::NODE);
-        let command = |program: &str, args: &[String]| {
-            let mut command = Command::new(self.program(program));
-            command.arg(&kubeconfig).args(args);
-            command
-        };
-        let mut manager = command(
-            "kube-controller-manager",
-            &[
-                format!(
-                    "--service-account-private-key-file={}",
-                    file("service-account.key")
-                ),
-                format!("--root-ca-file={}", file("certificates/apiserver.crt")),
-                "--use-service-account-credentials=true".to_owned(),
-                "--leader-elect=false".to_owned(),
-                pods.clone(),
-            ],
-        );
-        let mut scheduler = command("kube-scheduler", &["--leader-elect=false".to_owned()]);
-        let mut proxy = command(
-            "kube-proxy",
-            &["--proxy-mode=nftables".to_owned(), pods, name.clone()],
-        );
-        let mut kubelet = command(
-            "kubelet",
-            &[
-                format!("--config={}", file("kubelet.json")),
-                format!("--root-dir={}", file("kubelet")),
-                format!("--node-ip={}", config::NODE_ADDRESS),
-                name,
-            ],
-        );
-        self.start("kube-controller-manager", &mut manager)?;
-        self.start("kube-scheduler", &mut scheduler)?;
-        self.start("kube-proxy", &mut proxy)?;
-        self.start("kubelet", &mut kubelet)
+    /// Starts what decides: the controllers and the scheduler.
+    pub(super) fn start_controllers(&mut self) -> anyhow::Result<()> {
+        let manager = [
+            self.with_file("service-account-private-key-file", "service-account.key"),
+            self.with_file("root-ca-file", "certificates/apiserver.crt"),
+            "--use-service-account-credentials=true".to_owned(),
+            "--leader-elect=false".to_owned(),
+            format!("--cluster-cidr={}", config::POD_RANGE),
+        ];
+        self.start_client(CONTROLLERS, &manager)?;
+        self.start_client(SCHEDULER, &["--leader-elect=false".to_owned()])
     }
 
-    pub(super) async fn stop(&mut self, name: &str) -> anyhow::Result<()> {
-        let process = self
-            .processes
-            .remove(name)
-            .with_context(|| format!("{name} is not running"))?;
-        process.kill().await
+    /// Starts what runs pods and carries their traffic.
+    pub(super) fn start_node(&mut self) -> anyhow::Result<()> {
+        let name = format!("--hostname-override={}", config::NODE);
+        let proxy = [
+            "--proxy-mode=nftables".to_owned(),
+            format!("--cluster-cidr={}", config::POD_RANGE),
+            name.clone(),
+        ];
+        let kubelet = [
+            self.with_file("config", "kubelet.json"),
+            self.with_file("root-dir", "kubelet"),
+            format!("--node-ip={}", config::NODE_ADDRESS),
+            name,
+        ];
+        self.start_client("kube-proxy", &proxy)?;
+        self.start_client("kubelet", &kubelet)
+    }
+
+    /// Kills what is not on the machines that run pods.
+    pub(super) async fn stop_control_plane(&mut self) -> anyhow::Result<()> {
+        for name in [API_SERVER, CONTROLLERS, SCHEDULER] {
+            let process = self
+                .processes
+                .remove(name)
+                .with_context(|| format!("{name} is not running"))?;
+            process.kill().await?;
+        }
+        Ok(())
     }
 
     /// Waits for something that cannot come any more once one of the programs has ended.
@@ -145,6 +131,23 @@ impl Node {
                 process.running()?;
             }
         }
+    }
+
+    /// A flag that names a file of the run's folder.
+    fn with_file(&self, flag: &str, file: &str) -> String {
+        format!("--{flag}={}", self.folder.join(file).display())
+    }
+
+    /// Starts a program that talks to the API server.
+    fn start_client(&mut self, name: &'static str, args: &[String]) -> anyhow::Result<()> {
+        let kubeconfig = format!(
+            "--kubeconfig={}",
+            config::kubeconfig(&self.folder).display()
+        );
+        self.start(
+            name,
+            Command::new(self.program(name)).arg(kubeconfig).args(args),
+        )
     }
 
     fn start(&mut self, name: &'static str, command: &mut Command) -> anyhow::Result<()> {
