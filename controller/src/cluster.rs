@@ -177,3 +177,84 @@ fn by_key<T>(
         .map(|object| (key(metadata(&object)), object))
         .collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn object<T: serde::de::DeserializeOwned>(metadata: serde_json::Value) -> Arc<T> {
+        let object = serde_json::json!({"metadata": metadata});
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    fn names(ingresses: &[Arc<Ingress>]) -> Vec<&str> {
+        let names = ingresses.iter().map(|it| it.metadata.name.as_deref());
+        names.map(Option::unwrap).collect()
+    }
+
+    #[test]
+    fn the_oldest_is_first_then_namespace_and_name() {
+        let cluster = Cluster::new(Objects {
+            ingresses: vec![
+                object(
+                    serde_json::json!({"name": "d", "namespace": "a", "creationTimestamp": "2026-01-02T00:00:00Z"}),
+                ),
+                object(
+                    serde_json::json!({"name": "b", "namespace": "b", "creationTimestamp": "2026-01-01T00:00:00Z"}),
+                ),
+                object(
+                    serde_json::json!({"name": "c", "namespace": "a", "creationTimestamp": "2026-01-01T00:00:00Z"}),
+                ),
+                object(serde_json::json!({"name": "from-a-file"})),
+            ],
+            ..Objects::default()
+        });
+        assert_eq!(names(cluster.ingresses()), ["from-a-file", "c", "b", "d"]);
+    }
+
+    #[test]
+    fn of_two_of_a_name_the_first_by_age_is_kept() {
+        let service = |uid: &str, time: &str| {
+            object(serde_json::json!({"name": "a", "uid": uid, "creationTimestamp": time}))
+        };
+        let cluster = Cluster::new(Objects {
+            services: vec![
+                service("old", "2026-01-01T00:00:00Z"),
+                service("new", "2026-01-02T00:00:00Z"),
+            ],
+            ..Objects::default()
+        });
+        let kept = &cluster.services()[&ObjectKey::new("default", "a")];
+        assert_eq!(kept.metadata.uid.as_deref(), Some("old"));
+    }
+
+    #[test]
+    fn slices_are_found_by_their_service_in_its_namespace() {
+        let slice = |name: &str, namespace: &str, service: &str| -> Arc<EndpointSlice> {
+            let labels = serde_json::json!({SERVICE_NAME_LABEL: service});
+            let object = serde_json::json!({
+                "metadata": {"name": name, "namespace": namespace, "labels": labels},
+                "addressType": "IPv4",
+                "endpoints": [],
+            });
+            Arc::new(serde_json::from_value(object).unwrap())
+        };
+        let cluster = Cluster::new(Objects {
+            endpoint_slices: vec![
+                slice("b", "shop", "checkout"),
+                slice("a", "shop", "checkout"),
+                slice("c", "shop", "cart"),
+                slice("d", "other", "checkout"),
+                object(serde_json::json!({"name": "no-label", "namespace": "shop"})),
+            ],
+            ..Objects::default()
+        });
+        let slices = cluster.endpoint_slices(&ObjectKey::new("shop", "checkout"));
+        let names: Vec<_> = slices
+            .iter()
+            .map(|it| it.metadata.name.clone().unwrap())
+            .collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+}

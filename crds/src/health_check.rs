@@ -148,7 +148,7 @@ pub struct HttpCheck {
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9._:\[\]-]+$"))]
     pub host: Option<String>,
     /// More headers of the request. At most 16.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub headers: Vec<HttpHeader>,
     /// Statuses that pass: numbers or ranges, as in `200-299`. 1 to 16, default `200-399`.

@@ -24,7 +24,7 @@ pub struct Tls {
     pub hostname: Option<String>,
     /// Where the trusted roots are: ConfigMaps or Secrets of the policy's namespace, PEM in the key
     /// `ca.crt`. At most 8. Default: the roots of the system.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub ca_certificate_refs: Vec<CaCertificateRef>,
     /// A Secret of type kubernetes.io/tls of the policy's namespace: the certificate to show to peers that

@@ -124,14 +124,15 @@ fn has_key(line: &str, name: &str) -> bool {
     })
 }
 
-/// Looks for a field that is in `given` and not in `known`: true, and where it is. A `null` is no value.
+/// Looks for a field that is in `given` and not in `known`: true, and where it is. A `null` and an empty
+/// list say nothing: kinds may leave them out when they are written again.
 fn unknown(given: &Value, known: &Value, path: &mut Vec<String>) -> bool {
     match (given, known) {
         (Value::Object(given), Value::Object(known)) => given.iter().any(|(name, value)| {
             path.push(name.clone());
             let found = match known.get(name) {
                 Some(known) => unknown(value, known, path),
-                None => !value.is_null() && name != "stringData",
+                None => !says_nothing(value) && name != "stringData",
             };
             if !found {
                 path.pop();
@@ -154,4 +155,8 @@ fn unknown(given: &Value, known: &Value, path: &mut Vec<String>) -> bool {
         }
         _ => false,
     }
+}
+
+fn says_nothing(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
 }

@@ -10,7 +10,7 @@ fn read_text(text: &str) -> Result<Manifests, String> {
 }
 
 fn error(text: &str) -> String {
-    read_text(text).err().expect("an error")
+    read_text(text).expect_err("an error")
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn errors_name_file_document_line_and_what_is_wrong() {
     let cases = [
         (
             format!("{SERVICE}---\napiVersion: v1\nkind: Service\nmetadata: {{name: b}}\nspec:\n  prots: []\n  portz: [{{port: 1}}]\n"),
-            "a.yaml, line 10 (document 2): unknown field spec.portz",
+            "a.yaml, line 11 (document 2): unknown field spec.portz",
         ),
         (
             "apiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec:\n  ports:\n  - port: 80\n    nam: x\n"
@@ -77,7 +77,7 @@ fn errors_name_file_document_line_and_what_is_wrong() {
         ),
         (
             "apiVersion: v1\nkind: Service\nmetadata:\n  name: [\n".to_owned(),
-            "a.yaml, line 5 (document 1): ",
+            "a.yaml, line 4 (document 1): unclosed bracket '['",
         ),
         (
             "apiVersion: v1\nkind: Service\nmetadata: {}\n".to_owned(),

@@ -51,3 +51,42 @@ fn parse(key: &ObjectKey, secret: &Secret) -> Parsed {
     Certificate::parse(&field("tls.crt")?.0, &field("tls.key")?.0)
         .map_err(|error| format!("Secret {key}: {error}"))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::cluster::Objects;
+
+    /// A cluster with one Secret, whose certificate is for this host.
+    fn cluster(host: &str) -> Cluster {
+        let made = rcgen::generate_simple_self_signed(vec![host.to_owned()]).unwrap();
+        let data = serde_json::json!({"tls.crt": made.cert.pem(), "tls.key": made.signing_key.serialize_pem()});
+        let mut secret: Secret = serde_json::from_value(
+            serde_json::json!({"metadata": {"name": "remembered"}, "stringData": data}),
+        )
+        .unwrap();
+        let data = secret.string_data.take().unwrap().into_iter();
+        secret.data = Some(
+            data.map(|(name, text)| (name, k8s_openapi::ByteString(text.into_bytes())))
+                .collect(),
+        );
+        let objects = Objects {
+            secrets: vec![Arc::new(secret)],
+            ..Objects::default()
+        };
+        Cluster::new(objects)
+    }
+
+    #[test]
+    fn a_changed_secret_is_parsed_again() {
+        let key = ObjectKey::new("default", "remembered");
+        let before = cluster("a.example.com");
+        let after = cluster("b.example.com");
+        let first = certificate(&key, &before).unwrap();
+        assert_eq!(first, certificate(&key, &before).unwrap());
+        assert_ne!(first, certificate(&key, &after).unwrap());
+        assert_eq!(first, certificate(&key, &before).unwrap());
+        assert!(certificate(&key, &Cluster::default()).is_err());
+    }
+}
