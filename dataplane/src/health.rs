@@ -1,7 +1,7 @@
 //! Which peers may be picked: Kubernetes' readiness and our own verdicts, merged in one place.
 //!
 //! [`standing`] is the whole policy. What feeds it is learnt by the [`Prober`] on its own thread and
-//! kept in [`Vitals`]; [`reason`] and [`since`] put the same facts into words, and never disagree with it.
+//! kept in [`Vitals`]; [`explain`] puts the same facts into words, and never disagrees with it.
 
 mod check;
 mod explain;
@@ -13,10 +13,10 @@ mod tcp_check;
 mod threshold;
 mod vitals;
 
-pub use explain::{Explanation, explain, reason, since};
-pub use prober::{ProbeCounters, ProbeKey, ProbeTarget, Prober};
-pub use threshold::{Threshold, Transition};
-pub use vitals::{ConnectFailure, InFlight, Vitals};
+pub(crate) use explain::explain;
+pub(crate) use prober::{ProbeKey, ProbeTarget, Prober};
+use threshold::Threshold;
+pub(crate) use vitals::{InFlight, Vitals};
 
 use serde::Serialize;
 
@@ -53,7 +53,7 @@ pub enum Standing {
 ///
 /// Without an active check its verdict is void: what a check said before it was taken away must not
 /// keep a peer out for ever.
-pub fn standing(
+pub(crate) fn standing(
     policy: &HealthPolicy,
     readiness: Readiness,
     probe: Verdict,

@@ -326,6 +326,7 @@ impl Upstream {
                     uid: peer.config.uid.clone(),
                 },
                 vitals: Arc::clone(&peer.state.vitals),
+                metrics: Arc::clone(&self.metrics),
                 check: active.clone()?,
                 address,
                 protocol: self.config.protocol,
@@ -335,7 +336,6 @@ impl Upstream {
                     |tls| tls.server_name(peer.config.address),
                 ),
                 readiness: peer.config.readiness,
-                counters: Arc::clone(self.metrics.probes()),
             })
         })
     }

@@ -13,107 +13,83 @@ use crate::{
 
 /// The state of a peer for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explanation {
+pub(crate) struct Explanation {
     /// Why its standing is not `Serve`; or, where it is, why other peers are preferred. `None` for a
     /// peer with which nothing is wrong.
-    pub reason: Option<Reason>,
+    pub(crate) reason: Option<Reason>,
     /// The same in a sentence, empty without a reason.
-    pub message: String,
+    pub(crate) message: String,
     /// Since when the reason, or its absence, has been what it is.
-    pub since: Timestamp,
+    pub(crate) since: Timestamp,
 }
 
-/// Why a peer's standing is not `Serve`, with a message for people; or the connect error for which
-/// other peers are preferred to it.
-pub fn reason(
-    policy: &HealthPolicy,
-    readiness: Readiness,
-    vitals: &Vitals,
-) -> Option<(Reason, String)> {
-    let explanation = explain(policy, readiness, vitals);
-    explanation
-        .reason
-        .map(|reason| (reason, explanation.message))
-}
-
-/// Since when the peer's reason, or its having none, has been what it is.
-pub fn since(policy: &HealthPolicy, readiness: Readiness, vitals: &Vitals) -> Timestamp {
-    explain(policy, readiness, vitals).since
-}
-
-/// Reason, message and stamp in one go.
-pub fn explain(policy: &HealthPolicy, readiness: Readiness, vitals: &Vitals) -> Explanation {
-    let active = policy.active.as_ref();
-    let probe = match active {
-        Some(_) => vitals.probe(),
-        None => Verdict::Unknown,
-    };
+/// Why a peer's standing is not `Serve`, or why others are preferred to it, and since when.
+pub(crate) fn explain(policy: &HealthPolicy, readiness: Readiness, vitals: &Vitals) -> Explanation {
     let told = vitals.readiness_since();
-    let because = |reason, message: String, since| Explanation {
-        reason: Some(reason),
-        message,
-        since,
-    };
-    match readiness {
-        Readiness::Gone => {
-            let message = "the pod terminates and no longer serves";
-            return because(Reason::Terminating, message.into(), told);
-        }
-        Readiness::Draining => {
-            let message = "the pod terminates and still serves";
-            return because(
-                Reason::Terminating,
-                with_check(message, probe, vitals),
-                told,
-            );
-        }
-        Readiness::Unready if !policy.ignore_readiness => {
-            let message = "Kubernetes calls the pod not ready";
-            return because(Reason::NotReady, with_check(message, probe, vitals), told);
-        }
-        Readiness::Unready | Readiness::Ready => {}
-    }
-    match (probe, active) {
-        (Verdict::Fail, Some(active)) => {
-            let message = failing(active, vitals);
-            return because(
-                Reason::ActiveCheckFailed,
-                message,
-                told.max(vitals.probe_since()),
-            );
-        }
-        (Verdict::Unknown, Some(active))
-            if active.initial == Initial::Checking && vitals.outlier() != Verdict::Fail =>
-        {
-            let message = unproven(active, vitals);
-            return because(
-                Reason::NotYetChecked,
-                message,
-                told.max(vitals.probe_since()),
-            );
-        }
-        _ => {}
-    }
-    if vitals.outlier() == Verdict::Fail {
-        let message = "taken out for the errors that it answered requests with";
-        return because(
-            Reason::Ejected,
-            message.into(),
-            told.max(vitals.outlier_since()),
-        );
-    }
-    if let Some((in_a_row, failure)) = vitals.connect_failure() {
-        let message = format!("{}, {in_a_row} in a row", failure.message);
-        return because(failure.reason, message, told.max(failure.first));
-    }
-    Explanation {
-        reason: None,
-        message: String::new(),
-        since: match active {
-            Some(_) => told.max(vitals.probe_since()),
-            None => told,
+    let found = by_readiness(policy, readiness, vitals)
+        .or_else(|| by_check(policy, vitals))
+        .or_else(|| by_requests(vitals));
+    match found {
+        Some((reason, message, since)) => Explanation {
+            reason: Some(reason),
+            message,
+            since: since.max(told),
+        },
+        None => Explanation {
+            reason: None,
+            message: String::new(),
+            since: match policy.active {
+                Some(_) => told.max(vitals.probe_since()),
+                None => told,
+            },
         },
     }
+}
+
+type Found = Option<(Reason, String, Timestamp)>;
+
+fn by_readiness(policy: &HealthPolicy, readiness: Readiness, vitals: &Vitals) -> Found {
+    let (reason, message) = match readiness {
+        Readiness::Gone => (
+            Reason::Terminating,
+            "the pod terminates and no longer serves".into(),
+        ),
+        Readiness::Draining => (
+            Reason::Terminating,
+            with_check("the pod terminates and still serves", policy, vitals),
+        ),
+        Readiness::Unready if !policy.ignore_readiness => (
+            Reason::NotReady,
+            with_check("Kubernetes calls the pod not ready", policy, vitals),
+        ),
+        Readiness::Unready | Readiness::Ready => return None,
+    };
+    Some((reason, message, vitals.readiness_since()))
+}
+
+fn by_check(policy: &HealthPolicy, vitals: &Vitals) -> Found {
+    let active = policy.active.as_ref()?;
+    let since = vitals.probe_since();
+    match vitals.probe() {
+        Verdict::Fail => Some((Reason::ActiveCheckFailed, failing(active, vitals), since)),
+        // An ejected peer is out for that, checked or not.
+        Verdict::Unknown
+            if active.initial == Initial::Checking && vitals.outlier() != Verdict::Fail =>
+        {
+            Some((Reason::NotYetChecked, unproven(active, vitals), since))
+        }
+        Verdict::Unknown | Verdict::Pass => None,
+    }
+}
+
+fn by_requests(vitals: &Vitals) -> Found {
+    if vitals.outlier() == Verdict::Fail {
+        let message = "taken out for the errors that it answered requests with";
+        return Some((Reason::Ejected, message.into(), vitals.outlier_since()));
+    }
+    let (in_a_row, failure) = vitals.connect_failure()?;
+    let message = format!("{}, {in_a_row} in a row", failure.message);
+    Some((failure.reason, message, failure.first))
 }
 
 /// What a check does, as in `GET /healthz`.
@@ -125,9 +101,10 @@ pub(super) fn describe(check: &ActiveCheck) -> String {
 }
 
 /// Kubernetes' word, and the check's where that is bad news, too.
-fn with_check(message: &str, probe: Verdict, vitals: &Vitals) -> String {
+fn with_check(message: &str, policy: &HealthPolicy, vitals: &Vitals) -> String {
+    let failing = policy.active.is_some() && vitals.probe() == Verdict::Fail;
     match vitals.last_check() {
-        Some(last) if probe == Verdict::Fail && !last.pass => {
+        Some(last) if failing && !last.pass => {
             format!("{message}; {}, {} in a row", last.message, last.in_a_row)
         }
         _ => message.into(),
@@ -186,9 +163,10 @@ mod tests {
     }
 
     fn say(policy: &HealthPolicy, readiness: Readiness, vitals: &Vitals) -> String {
-        match reason(policy, readiness, vitals) {
-            Some((reason, message)) => format!("{reason}: {message}"),
-            None => String::new(),
+        let explanation = explain(policy, readiness, vitals);
+        match explanation.reason {
+            Some(reason) => format!("{reason}: {}", explanation.message),
+            None => explanation.message,
         }
     }
 
@@ -215,7 +193,7 @@ mod tests {
             ready(&vitals),
             "ActiveCheckFailed: GET /healthz: HTTP 503, want 200-399, 7 in a row"
         );
-        assert_eq!(since(&policy, Readiness::Ready, &vitals), stamp(9));
+        assert_eq!(explain(&policy, Readiness::Ready, &vitals).since, stamp(9));
         assert_eq!(
             say(&policy, Readiness::Unready, &vitals),
             "NotReady: Kubernetes calls the pod not ready; GET /healthz: HTTP 503, want 200-399, 7 in a row"
@@ -233,7 +211,7 @@ mod tests {
 
         vitals.set_probe(Verdict::Pass, stamp(12));
         assert_eq!(ready(&vitals), "");
-        assert_eq!(since(&policy, Readiness::Ready, &vitals), stamp(12));
+        assert_eq!(explain(&policy, Readiness::Ready, &vitals).since, stamp(12));
 
         vitals.record_connect_failure(Reason::ConnectRefused, "connection refused", now);
         vitals.record_connect_failure(Reason::ConnectRefused, "connection refused", now);
@@ -254,8 +232,8 @@ mod tests {
         let vitals = Vitals::new(Readiness::Ready, Instant::now());
         vitals.set_probe(Verdict::Fail, stamp(1));
         let policy = policy(None, false, Terminating::LastResort);
-        assert_eq!(reason(&policy, Readiness::Ready, &vitals), None);
-        assert!(since(&policy, Readiness::Ready, &vitals) < stamp(0));
+        assert_eq!(say(&policy, Readiness::Ready, &vitals), "");
+        assert!(explain(&policy, Readiness::Ready, &vitals).since < stamp(0));
     }
 
     /// There is a reason exactly where the standing is not the best.
@@ -275,7 +253,7 @@ mod tests {
                         vitals.set_probe(probe, stamp(0));
                         let standing = standing(&policy, readiness, probe, vitals.outlier());
                         assert_eq!(
-                            reason(&policy, readiness, &vitals).is_none(),
+                            explain(&policy, readiness, &vitals).reason.is_none(),
                             standing == Standing::Serve,
                             "{policy:?} {readiness:?} {probe:?}"
                         );

@@ -20,7 +20,10 @@ use tokio::{
 };
 
 use super::{ProbeKey, ProbeTarget, Vitals, check::Deadline};
-use crate::config::{ActiveCheck, Protocol, Readiness, UpstreamId};
+use crate::{
+    config::{ActiveCheck, Protocol, Readiness, UpstreamId},
+    metrics::Metrics,
+};
 
 /// What a peer does with a request.
 #[derive(Clone, Debug)]
@@ -156,24 +159,25 @@ pub(super) fn silent() -> (Vec<Socket>, SocketAddr) {
 
 /// A plain HTTP/1.1 target of `check` at `address`.
 pub(super) fn target(check: &Arc<ActiveCheck>, address: SocketAddr) -> ProbeTarget {
+    let id = UpstreamId {
+        namespace: "shop".into(),
+        service: "checkout".into(),
+        port: "http".into(),
+    };
     ProbeTarget {
         key: ProbeKey {
-            upstream: UpstreamId {
-                namespace: "shop".into(),
-                service: "checkout".into(),
-                port: "http".into(),
-            },
+            upstream: id.clone(),
             address,
             uid: String::new(),
         },
         vitals: Arc::new(Vitals::new(Readiness::Ready, Instant::now())),
+        metrics: Metrics::default().upstream(&id),
         check: Arc::clone(check),
         address,
         readiness: Readiness::Ready,
         protocol: Protocol::Http1,
         tls: None,
         server_name: ServerName::from(address.ip()),
-        counters: Arc::default(),
     }
 }
 

@@ -9,14 +9,10 @@ mod schedule;
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt,
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     io,
     net::SocketAddr,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Weak},
     thread,
     time::Duration,
 };
@@ -32,7 +28,10 @@ use super::{
     Vitals,
     check::{Checker, Plan},
 };
-use crate::config::{ActiveCheck, Protocol, Readiness, UpstreamId};
+use crate::{
+    config::{ActiveCheck, Protocol, Readiness, UpstreamId},
+    metrics::UpstreamMetrics,
+};
 use peer::{Assignment, Common, Slot};
 
 /// Checks under way at a time.
@@ -46,55 +45,51 @@ const FIRST_EACH: Duration = Duration::from_millis(10);
 
 /// What is checked: a peer of an upstream. A pod that inherits an address is another peer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProbeKey {
+pub(crate) struct ProbeKey {
     /// The upstream, whose policy wants the check.
-    pub upstream: UpstreamId,
+    pub(crate) upstream: UpstreamId,
     /// The peer's address for traffic.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// UID of its pod, empty where there is none.
-    pub uid: String,
+    pub(crate) uid: String,
 }
 
 /// A peer to check, and how.
 #[derive(Clone, Debug)]
-pub struct ProbeTarget {
+pub(crate) struct ProbeTarget {
     /// The peer.
-    pub key: ProbeKey,
+    pub(crate) key: ProbeKey,
     /// Where the results go.
-    pub vitals: Arc<Vitals>,
+    pub(crate) vitals: Arc<Vitals>,
+    /// Where checks are counted.
+    pub(crate) metrics: Arc<UpstreamMetrics>,
     /// The check.
-    pub check: Arc<ActiveCheck>,
+    pub(crate) check: Arc<ActiveCheck>,
     /// Where checks go: the peer's address, with the check's port where it has one of its own.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// What Kubernetes says. A peer that becomes `Ready` is checked at once, and its next pass counts
     /// whatever failed before.
-    pub readiness: Readiness,
+    pub(crate) readiness: Readiness,
     /// How the peer is spoken to.
-    pub protocol: Protocol,
+    pub(crate) protocol: Protocol,
     /// TLS to the peer, with the ALPN protocols that the upstream offers; `None` is plain text.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
+    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
     /// The name sent as SNI and wanted in the certificate; unused without TLS.
-    pub server_name: ServerName<'static>,
-    /// Counts the checks; shared by the peers of an upstream.
-    pub counters: Arc<ProbeCounters>,
-}
-
-/// Checks of one upstream since the start, for metrics.
-#[derive(Debug, Default)]
-pub struct ProbeCounters {
-    passed: AtomicU64,
-    failed: AtomicU64,
+    pub(crate) server_name: ServerName<'static>,
 }
 
 /// The health thread. Dropping it ends the checks.
-pub struct Prober {
+#[derive(Debug)]
+pub(crate) struct Prober {
     targets: mpsc::UnboundedSender<Vec<ProbeTarget>>,
 }
 
 impl Prober {
     /// Starts the thread. `on_transition` runs there after each change of a peer's verdict, and must
     /// not block.
-    pub fn start(on_transition: impl Fn(&ProbeKey) + Send + 'static) -> Result<Self, io::Error> {
+    pub(crate) fn start(
+        on_transition: impl Fn(&ProbeKey) + Send + 'static,
+    ) -> Result<Self, io::Error> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -108,28 +103,9 @@ impl Prober {
 
     /// Makes the peers that are checked equal to `targets`. Peers that are checked already, by a check
     /// that is equal, keep what was learnt.
-    pub fn sync(&self, targets: Vec<ProbeTarget>) {
+    pub(crate) fn sync(&self, targets: Vec<ProbeTarget>) {
         // The thread ends with its last sender alone.
         let _ = self.targets.send(targets);
-    }
-}
-
-impl fmt::Debug for Prober {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Prober")
-    }
-}
-
-impl ProbeCounters {
-    /// A check ended.
-    pub(crate) fn count(&self, pass: bool) {
-        let counter = if pass { &self.passed } else { &self.failed };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Checks that passed, and checks that failed.
-    pub fn counts(&self) -> [u64; 2] {
-        [&self.passed, &self.failed].map(|counter| counter.load(Ordering::Relaxed))
     }
 }
 

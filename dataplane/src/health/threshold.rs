@@ -8,7 +8,7 @@ use super::Verdict;
 
 /// Counts the results of one peer's checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Threshold {
+pub(crate) struct Threshold {
     verdict: Verdict,
     last: bool,
     in_a_row: u32,
@@ -18,17 +18,17 @@ pub struct Threshold {
 
 /// A change of verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transition {
+pub(crate) struct Transition {
     /// What the peer was taken for.
-    pub from: Verdict,
+    pub(crate) from: Verdict,
     /// What it is taken for from now on; never `Unknown`.
-    pub to: Verdict,
+    pub(crate) to: Verdict,
 }
 
 impl Threshold {
     /// A peer that was not judged yet. `unhealthy` failures in a row make it fail, `healthy` passes
     /// in a row make it pass again; 0 counts as 1.
-    pub fn new(unhealthy: u32, healthy: u32) -> Self {
+    pub(crate) fn new(unhealthy: u32, healthy: u32) -> Self {
         Self {
             verdict: Verdict::Unknown,
             last: false,
@@ -39,7 +39,7 @@ impl Threshold {
     }
 
     /// Takes one result; `Some` if it changed the verdict.
-    pub fn record(&mut self, pass: bool) -> Option<Transition> {
+    pub(crate) fn record(&mut self, pass: bool) -> Option<Transition> {
         if self.in_a_row > 0 && self.last == pass {
             self.in_a_row = self.in_a_row.saturating_add(1);
         } else {
@@ -65,19 +65,20 @@ impl Threshold {
 
     /// Forgets a failing verdict, so that the next pass decides at once: something outside the checks
     /// (Kubernetes calls the pod ready, the check was changed) says that the past tells little.
-    pub fn relearn(&mut self) {
+    pub(crate) fn relearn(&mut self) {
         if self.verdict == Verdict::Fail {
             self.verdict = Verdict::Unknown;
         }
     }
 
     /// What the results so far make.
-    pub fn verdict(&self) -> Verdict {
+    #[cfg(test)]
+    pub(crate) fn verdict(&self) -> Verdict {
         self.verdict
     }
 
     /// How many results in a row were like the last; 0 before the first.
-    pub fn in_a_row(&self) -> u32 {
+    pub(crate) fn in_a_row(&self) -> u32 {
         self.in_a_row
     }
 }

@@ -25,7 +25,7 @@ const AVOID_MAX: Duration = Duration::from_secs(10);
 
 /// What is learnt about one peer.
 #[derive(Debug)]
-pub struct Vitals {
+pub(crate) struct Vitals {
     born: Instant,
     requests: AtomicU64,
     in_flight: AtomicU32,
@@ -44,15 +44,15 @@ pub struct Vitals {
 
 /// The connect errors since the last connection that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectFailure {
+pub(crate) struct ConnectFailure {
     /// `ConnectRefused`, `ConnectTimeout` or `TlsError`.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// What happened, for people.
-    pub message: String,
+    pub(crate) message: String,
     /// When the first of them happened.
-    pub first: Timestamp,
+    pub(crate) first: Timestamp,
     /// When the last of them happened.
-    pub last: Timestamp,
+    pub(crate) last: Timestamp,
 }
 
 /// A small value, and since when it is what it is. One writer; a reader may see the value a moment
@@ -90,7 +90,7 @@ impl Changing {
 
 impl Vitals {
     /// Nothing is known yet but what Kubernetes says.
-    pub fn new(readiness: Readiness, now: Instant) -> Self {
+    pub(crate) fn new(readiness: Readiness, now: Instant) -> Self {
         let at = Timestamp::now();
         let unknown = verdict_code(Verdict::Unknown);
         Self {
@@ -109,38 +109,38 @@ impl Vitals {
     }
 
     /// What the active check says. It outlives the check: see [`standing`](super::standing).
-    pub fn probe(&self) -> Verdict {
+    pub(crate) fn probe(&self) -> Verdict {
         verdict(self.probe.get())
     }
 
     /// Since when the active check says so.
-    pub fn probe_since(&self) -> Timestamp {
+    pub(crate) fn probe_since(&self) -> Timestamp {
         self.probe.since()
     }
 
     /// What the outlier detector says.
-    pub fn outlier(&self) -> Verdict {
+    pub(crate) fn outlier(&self) -> Verdict {
         verdict(self.outlier.get())
     }
 
     /// Since when the outlier detector says so.
-    pub fn outlier_since(&self) -> Timestamp {
+    pub(crate) fn outlier_since(&self) -> Timestamp {
         self.outlier.since()
     }
 
     /// Since when Kubernetes says what it says.
-    pub fn readiness_since(&self) -> Timestamp {
+    pub(crate) fn readiness_since(&self) -> Timestamp {
         self.readiness.since()
     }
 
     /// Takes note of what Kubernetes says; called with each table that the peer is in.
-    pub fn set_readiness(&self, readiness: Readiness) {
+    pub(crate) fn set_readiness(&self, readiness: Readiness) {
         self.readiness
             .set(readiness_code(readiness), Timestamp::now());
     }
 
     /// The last check that ended.
-    pub fn last_check(&self) -> Option<Arc<CheckReport>> {
+    pub(crate) fn last_check(&self) -> Option<Arc<CheckReport>> {
         self.last_check.load_full()
     }
 
@@ -162,29 +162,29 @@ impl Vitals {
 
     /// A request is handed to the peer. Each needs its [`end_request`](Self::end_request), or comes
     /// from [`track`](Self::track).
-    pub fn begin_request(&self) {
+    pub(crate) fn begin_request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The peer's answer is complete, or given up.
-    pub fn end_request(&self) {
+    pub(crate) fn end_request(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// [`begin_request`](Self::begin_request) that ends by being dropped, however the request ends.
-    pub fn track(self: &Arc<Self>) -> InFlight {
+    pub(crate) fn track(self: &Arc<Self>) -> InFlight {
         self.begin_request();
         InFlight(Arc::clone(self))
     }
 
     /// Requests sent to the peer, since this process knows it.
-    pub fn requests(&self) -> u64 {
+    pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
     /// Requests that the peer is answering now.
-    pub fn in_flight(&self) -> u32 {
+    pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
@@ -193,7 +193,12 @@ impl Vitals {
     ///
     /// Errors while it is avoided anyway are those of requests that were under way together: they
     /// are one fact, and prolong nothing.
-    pub fn record_connect_failure(&self, reason: Reason, message: impl Into<String>, now: Instant) {
+    pub(crate) fn record_connect_failure(
+        &self,
+        reason: Reason,
+        message: impl Into<String>,
+        now: Instant,
+    ) {
         let last = Timestamp::now();
         let streak = self.connect_errors.fetch_add(1, Ordering::Relaxed);
         let first = match self.failure.load().as_deref() {
@@ -224,7 +229,7 @@ impl Vitals {
     }
 
     /// A connection was made, or used to good effect: the peer is not avoided any more.
-    pub fn record_success(&self) {
+    pub(crate) fn record_success(&self) {
         if self.connect_errors.load(Ordering::Relaxed) != 0 {
             self.connect_errors.store(0, Ordering::Relaxed);
             self.avoided.store(0, Ordering::Relaxed);
@@ -234,13 +239,13 @@ impl Vitals {
     }
 
     /// Whether other peers are to be preferred at `now`.
-    pub fn is_avoided(&self, now: Instant) -> bool {
+    pub(crate) fn is_avoided(&self, now: Instant) -> bool {
         let until = self.avoid_until.load(Ordering::Relaxed);
         until != 0 && self.elapsed_ms(now) < until
     }
 
     /// Connect errors since the last connection that was made, and the last of them.
-    pub fn connect_failure(&self) -> Option<(u32, Arc<ConnectFailure>)> {
+    pub(crate) fn connect_failure(&self) -> Option<(u32, Arc<ConnectFailure>)> {
         let failure = self.failure.load_full()?;
         let in_a_row = self.connect_errors.load(Ordering::Relaxed);
         (in_a_row > 0).then_some((in_a_row, failure))
@@ -253,14 +258,7 @@ impl Vitals {
 
 /// A request that a peer is answering; dropping it ends it.
 #[derive(Debug)]
-pub struct InFlight(Arc<Vitals>);
-
-impl InFlight {
-    /// The peer's vitals.
-    pub fn vitals(&self) -> &Vitals {
-        &self.0
-    }
-}
+pub(crate) struct InFlight(Arc<Vitals>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -363,7 +361,7 @@ mod tests {
         let second = vitals.track();
         assert_eq!((vitals.requests(), vitals.in_flight()), (2, 2));
         drop(first);
-        assert_eq!((second.vitals().requests(), vitals.in_flight()), (2, 1));
+        assert_eq!((vitals.requests(), vitals.in_flight()), (2, 1));
         drop(second);
         assert_eq!((vitals.requests(), vitals.in_flight()), (2, 0));
     }

@@ -11,6 +11,7 @@ mod basics;
 mod framing;
 mod grpc;
 mod headers;
+mod health;
 mod observed;
 mod paths;
 mod peers;
