@@ -191,8 +191,8 @@ impl Dataplane {
             .register(registry, move || report::report(&table.load()));
     }
 
-    /// Tells clients to go elsewhere while still accepting: HTTP/1 responses carry `Connection: close`.
-    /// The beginning of a shutdown.
+    /// Tells clients to go elsewhere while still accepting: HTTP/1 responses carry `Connection: close`,
+    /// HTTP/2 connections get a GOAWAY and finish their streams. The beginning of a shutdown.
     pub fn announce_shutdown(&self) {
         self.advance(Stage::Announced);
     }

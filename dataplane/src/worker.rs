@@ -22,6 +22,10 @@ use crate::{
     table::PeerTable,
 };
 
+const DRAIN_TICK: Duration = Duration::from_millis(20);
+/// Ticks without a request after which connections that do not end are left: 2 s.
+const QUIET_TICKS: u32 = 100;
+
 /// Runs hyper's tasks on this thread; they need not be `Send`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LocalExecutor;
@@ -168,9 +172,12 @@ impl Worker {
         requests + self.tunnels.get()
     }
 
-    fn finish_all(&self) {
+    /// Asks connections to end when their requests are answered.
+    fn finish(&self, which: impl Fn(&Guard) -> bool) {
         for (_, guard) in self.connections.borrow().iter() {
-            guard.finish();
+            if which(guard) {
+                guard.finish();
+            }
         }
     }
 }
@@ -199,6 +206,7 @@ pub(crate) fn run(shared: Arc<Shared>, index: u64, bound: Vec<Bound>) -> io::Res
     })
 }
 
+/// Waits for the stages of a shutdown. Gives the number of requests that were cut.
 async fn drain(
     worker: &Rc<Worker>,
     stages: &mut watch::Receiver<Stage>,
@@ -207,33 +215,28 @@ async fn drain(
     // The sender lives as long as the dataplane; without it there is nothing to serve for.
     let _ = stages.wait_for(|stage| *stage >= Stage::Announced).await;
     worker.announced.set(true);
+    worker.finish(Guard::is_multiplexed);
     let _ = stages.wait_for(|stage| *stage >= Stage::Draining).await;
     for task in accepting {
         task.abort();
     }
-    worker.finish_all();
-    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    let mut tick = tokio::time::interval(DRAIN_TICK);
+    let mut quiet = 0;
     loop {
         tokio::select! {
             _ = tick.tick() => {
-                // Only what is in flight counts: an idle connection that does not close is no reason to stay.
-                if worker.in_flight() == 0 && tick_connections(worker) == 0 {
+                worker.finish(|_| true);
+                // A connection whose last answer is still being written has no request any more; one that
+                // does not end for another reason is not waited for.
+                quiet = if worker.in_flight() == 0 { quiet + 1 } else { 0 };
+                let all_ended = worker.connections.borrow().is_empty() && worker.tunnels.get() == 0;
+                if all_ended || quiet > QUIET_TICKS {
                     return 0;
                 }
             }
             _ = stages.wait_for(|stage| *stage >= Stage::Stopped) => return worker.in_flight(),
         }
     }
-}
-
-fn tick_connections(worker: &Worker) -> usize {
-    worker.finish_all();
-    worker
-        .connections
-        .borrow()
-        .iter()
-        .filter(|(_, guard)| guard.active() > 0)
-        .count()
 }
 
 async fn house_keeping(worker: Rc<Worker>) {

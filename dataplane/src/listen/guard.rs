@@ -105,6 +105,10 @@ impl Guard {
         self.multiplexed.store(true, Relaxed);
     }
 
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        self.multiplexed.load(Relaxed)
+    }
+
     pub(crate) fn begin_request(&self) {
         self.active.fetch_add(1, Relaxed);
         self.head_since.store(0, Relaxed);
