@@ -4,7 +4,7 @@
 //! names and addresses of pods, so it listens on loopback alone and refuses requests whose Host is not
 //! loopback: a web page cannot make a browser read it.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -57,12 +57,9 @@ impl Answer {
 /// Connections at a time: these ports are asked by machines that come every few seconds.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Binds `address` and answers there for as long as the runtime lives. Returns the address really bound.
-pub async fn serve(address: SocketAddr, answers: Arc<dyn Answers>) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(address).await?;
-    let bound = listener.local_addr()?;
+/// Answers on `listener` for as long as the runtime lives.
+pub fn serve(listener: TcpListener, answers: Arc<dyn Answers>) {
     tokio::spawn(accept(listener, answers));
-    Ok(bound)
 }
 
 async fn accept(listener: TcpListener, answers: Arc<dyn Answers>) {

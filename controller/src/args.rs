@@ -4,7 +4,7 @@
 //! Names are those that people already type for ingress-nginx, wherever the meaning is the same.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     path::PathBuf,
     time::Duration,
 };
@@ -200,7 +200,7 @@ impl ObjectArgs {
 /// Listeners, requests and the end of the process.
 #[derive(Clone, Debug, Args)]
 pub struct ProxyArgs {
-    /// Addresses to listen on, by commas [default: 0.0.0.0; of the demo: 127.0.0.1].
+    /// Addresses to listen on, by commas [default: all, IPv4 and IPv6; of the demo: 127.0.0.1].
     #[arg(
         long,
         env = "HALE_LISTEN_ADDRESS",
@@ -300,6 +300,15 @@ pub struct Defaults {
     pub access_log: AccessLog,
     /// How long to go on serving after SIGTERM.
     pub shutdown_delay: Duration,
+}
+
+/// Every address of the machine: `::`, which takes IPv4 as well, or `0.0.0.0` where there is no IPv6.
+pub fn every_address() -> IpAddr {
+    let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    match TcpListener::bind((any, 0)) {
+        Ok(_) => any,
+        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
+    }
 }
 
 impl ProxyArgs {

@@ -9,6 +9,7 @@ use std::{
 
 use hale_dataplane::{Dataplane, StartError, prometheus_client::registry::Registry};
 use tokio::{
+    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
@@ -75,6 +76,14 @@ impl Process {
     ) -> Result<Self, ProcessError> {
         let signals = Signals::new().map_err(ProcessError::Signals)?;
         let lifecycle = Lifecycle::new(waiting_for);
+        // Our own ports first: they are not shared, so a Hale that runs already is found before requests are taken
+        // away from it.
+        let mut healthz = Vec::new();
+        for ip in args.addresses(defaults) {
+            healthz.push(bind(SocketAddr::new(ip, args.healthz_port), "--healthz-port").await?);
+        }
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, args.admin_port));
+        let admin = bind(loopback, "--admin-port").await?;
         let dataplane = Dataplane::start(args.options(defaults))?;
         let mut registry = Registry::default();
         dataplane.register_metrics(&mut registry);
@@ -94,16 +103,15 @@ impl Process {
             lifecycle: lifecycle.clone(),
             controller: controller_state(publisher.newest(), leads),
         });
-        let mut healthz = Vec::new();
-        for ip in args.addresses(defaults) {
-            let address = SocketAddr::new(ip, args.healthz_port);
-            let bound = admin::serve(address, health.clone()).await;
-            healthz.push(bound.map_err(bind(address, "--healthz-port"))?);
-        }
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.admin_port));
-        let admin = admin::serve(address, api)
-            .await
-            .map_err(bind(address, "--admin-port"))?;
+        let healthz = healthz
+            .into_iter()
+            .map(|(listener, bound)| {
+                admin::serve(listener, health.clone());
+                bound
+            })
+            .collect::<Vec<_>>();
+        let (listener, admin) = admin;
+        admin::serve(listener, api);
         tracing::info!(
             http = ?dataplane.http_addresses(),
             https = ?dataplane.https_addresses(),
@@ -175,12 +183,18 @@ impl Stop {
     }
 }
 
-fn bind(address: SocketAddr, flag: &'static str) -> impl FnOnce(io::Error) -> ProcessError {
-    move |source| ProcessError::Bind {
+async fn bind(
+    address: SocketAddr,
+    flag: &'static str,
+) -> Result<(TcpListener, SocketAddr), ProcessError> {
+    let failed = |source| ProcessError::Bind {
         address,
         flag,
         source,
-    }
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
 fn controller_state(

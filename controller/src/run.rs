@@ -1,6 +1,6 @@
 //! `hale run`: watch a cluster, serve it, and write back what was found.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use hale_dataplane::AccessLog;
 use kube::{
@@ -9,7 +9,7 @@ use kube::{
 };
 
 use crate::{
-    args::{Defaults, RunArgs},
+    args::{Defaults, RunArgs, every_address},
     lease::{Candidate, Leadership},
     process::{Process, ProcessError},
     publish::hold_off,
@@ -48,7 +48,7 @@ pub enum RunError {
 /// What `hale run` does where the command line says nothing.
 pub fn defaults() -> Defaults {
     Defaults {
-        listen: Ipv4Addr::UNSPECIFIED.into(),
+        listen: every_address(),
         redirect_to_443: true,
         access_log: AccessLog::Stdout,
         shutdown_delay: Duration::from_secs(5),

@@ -2,7 +2,6 @@
 
 use std::{
     fs, io,
-    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -11,7 +10,7 @@ use std::{
 use hale_dataplane::AccessLog;
 
 use crate::{
-    args::{Defaults, ServeArgs},
+    args::{Defaults, ServeArgs, every_address},
     manifests::{self, LoadError},
     metrics::Metrics,
     process::{Process, ProcessError},
@@ -36,7 +35,7 @@ pub enum ServeError {
 /// What `hale serve` does where the command line says nothing.
 pub fn defaults() -> Defaults {
     Defaults {
-        listen: Ipv4Addr::UNSPECIFIED.into(),
+        listen: every_address(),
         redirect_to_443: false,
         access_log: AccessLog::Stdout,
         shutdown_delay: Duration::ZERO,

@@ -10,7 +10,7 @@ use std::{
 use hale_crds::{CaKind, UpstreamPolicy};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, runtime::watcher};
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
 use super::{
     Store, WATCH_SECONDS,
@@ -25,7 +25,7 @@ use crate::{
 
 /// Watches at a time. More names than this are a mistake, or an attack on the API server.
 const MOST: usize = 512;
-/// How long a snapshot waits for the first listing of a name.
+/// How long snapshots wait for the first listing of a name.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The names that are followed.
@@ -42,6 +42,7 @@ type Followed<K> = BTreeMap<ObjectKey, Watch<K>>;
 struct Watch<K> {
     store: Store<K>,
     task: JoinHandle<()>,
+    began: Instant,
 }
 
 impl<K> Drop for Watch<K> {
@@ -73,20 +74,14 @@ impl Named {
         self.adjust(&self.config_maps, &names(CaKind::ConfigMap));
     }
 
-    /// Waits until each name was listed once, for a while.
+    /// Waits until each name was listed once, and for each no longer than a while after it was first named: one that
+    /// cannot be read delays one snapshot, and not all.
     pub(super) async fn listed(&self) {
-        let secrets = stores(&self.secrets);
-        let config_maps = stores(&self.config_maps);
-        let all = async {
-            for store in secrets {
-                store.listed().await;
-            }
-            for store in config_maps {
-                store.listed().await;
-            }
-        };
-        if tokio::time::timeout(PATIENCE, all).await.is_err() {
-            tracing::warn!("a Secret or ConfigMap that a policy names could not be read in time");
+        for (store, until) in unlisted(&self.secrets) {
+            let _ = tokio::time::timeout_at(until, store.listed()).await;
+        }
+        for (store, until) in unlisted(&self.config_maps) {
+            let _ = tokio::time::timeout_at(until, store.listed()).await;
         }
     }
 
@@ -142,8 +137,23 @@ impl Named {
             objects: Default::default(),
             errors: self.metrics.watch_errors.get_or_create_owned(&label),
         }));
-        Watch { store, task }
+        Watch {
+            store,
+            task,
+            began: Instant::now(),
+        }
     }
+}
+
+/// Names that were not listed yet, and until when that is waited for.
+fn unlisted<K: Watched>(followed: &Mutex<Followed<K>>) -> Vec<(Store<K>, Instant)> {
+    let followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
+    let waits = followed
+        .values()
+        .filter(|watch| watch.store.missing().is_some());
+    waits
+        .map(|watch| (watch.store.clone(), watch.began + PATIENCE))
+        .collect()
 }
 
 fn stores<K>(followed: &Mutex<Followed<K>>) -> Vec<Store<K>> {
