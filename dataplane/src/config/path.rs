@@ -4,6 +4,8 @@ use std::{cmp::Ordering, fmt};
 
 use serde::{Serialize, Serializer};
 
+use crate::sanitize::canonical_path;
+
 /// Which paths a rule takes. `Ord` is precedence: the least that matches wins, which is Exact before
 /// Prefix and a longer prefix before a shorter one (Ingress API, "Multiple matches").
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,26 +25,20 @@ pub enum PathError {
     NotAbsolute(String),
     /// No request can have it: requests' paths are made canonical before they are matched.
     #[error("path {0:?} can never match: {1}")]
-    Unmatchable(String, &'static str),
+    Unmatchable(String, String),
 }
 
 impl PathRule {
-    /// An exact rule.
+    /// An exact rule. The path is made canonical as requests' paths are.
     pub fn exact(path: &str) -> Result<Self, PathError> {
-        check(path)?;
-        Ok(Self::Exact(path.to_owned()))
+        Ok(Self::Exact(canonical(path)?))
     }
 
     /// A prefix rule; trailing slashes do not matter.
     pub fn prefix(path: &str) -> Result<Self, PathError> {
-        check(path.trim_end_matches('/')).or_else(|error| {
-            if path.starts_with('/') && path.trim_end_matches('/').is_empty() {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        })?;
-        Ok(Self::Prefix(path.trim_end_matches('/').to_owned()))
+        let mut prefix = canonical(path)?;
+        prefix.truncate(prefix.trim_end_matches('/').len());
+        Ok(Self::Prefix(prefix))
     }
 
     /// Whether the rule takes this canonical path.
@@ -56,21 +52,37 @@ impl PathRule {
     }
 }
 
-fn check(path: &str) -> Result<(), PathError> {
+/// The form in which requests' paths are matched. What a person writes plainly (`/straße`) is escaped first,
+/// as browsers do.
+fn canonical(path: &str) -> Result<String, PathError> {
     if !path.starts_with('/') {
         return Err(PathError::NotAbsolute(path.to_owned()));
     }
-    let unmatchable = |why| Err(PathError::Unmatchable(path.to_owned(), why));
-    if path.contains("//") {
-        return unmatchable("doubled slashes are merged in requests");
+    let unmatchable = |why: String| PathError::Unmatchable(path.to_owned(), why);
+    let elements = path.trim_end_matches('/').split('/').skip(1);
+    if elements.clone().any(str::is_empty) {
+        return Err(unmatchable(
+            "doubled slashes are merged in requests".to_owned(),
+        ));
     }
-    if path
-        .split('/')
+    if elements
+        .clone()
         .any(|element| element == "." || element == "..")
     {
-        return unmatchable("dot segments are resolved in requests");
+        return Err(unmatchable(
+            "dot segments are resolved in requests".to_owned(),
+        ));
     }
-    Ok(())
+    let mut escaped = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_graphic() {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    let path = canonical_path(&escaped).map_err(|error| unmatchable(error.to_string()))?;
+    Ok(path.into_owned())
 }
 
 impl Ord for PathRule {
@@ -102,5 +114,53 @@ impl fmt::Display for PathRule {
 impl Serialize for PathRule {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn exact(path: &str) -> String {
+        PathRule::exact(path).map_or_else(|error| error.to_string(), |rule| rule.to_string())
+    }
+
+    #[test]
+    fn rules_have_the_form_of_requests() {
+        assert_eq!(exact("/%7eann"), "= /~ann");
+        assert_eq!(exact("/stra\u{df}e/a b"), "= /stra%C3%9Fe/a%20b");
+        assert_eq!(exact("/%c3%9f"), "= /%C3%9F");
+        assert_eq!(
+            PathRule::prefix("/a//").unwrap(),
+            PathRule::Prefix("/a".into())
+        );
+        assert_eq!(
+            PathRule::prefix("/").unwrap(),
+            PathRule::Prefix(String::new())
+        );
+    }
+
+    #[test]
+    fn rules_that_no_request_can_have_are_refused() {
+        for path in [
+            "a", "", "/a//b", "/a/../b", "/a/./b", "/a%2fb", "/a%zz", "/a\\b",
+        ] {
+            assert!(PathRule::exact(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn exact_goes_before_prefix_and_long_before_short() {
+        let prefix = |path| PathRule::prefix(path).unwrap();
+        let mut rules = vec![
+            prefix("/"),
+            prefix("/a"),
+            prefix("/a/b"),
+            PathRule::exact("/a").unwrap(),
+        ];
+        rules.sort();
+        let order: Vec<String> = rules.iter().map(ToString::to_string).collect();
+        assert_eq!(order, ["= /a", "/a/b/*", "/a/*", "/*"]);
     }
 }
