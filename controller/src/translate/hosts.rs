@@ -98,14 +98,19 @@ fn tell(
     findings: &mut Findings,
 ) {
     let place = place(host, path);
+    let mut severity = Severity::Warning;
     let message = match (loser.strength, winner.strength) {
         // Of one Ingress: a rule for / goes before its default backend, as it should.
         (Strength::Default | Strength::Spare, _) if loser.ingress == winner.ingress => return,
         (Strength::Spare, _) => return,
-        (Strength::Default, Strength::Rule) => format!(
-            "{place} is not served by this default backend: a rule of {} has it",
-            winner.ingress
-        ),
+        (Strength::Default, Strength::Rule) => {
+            // It was for what no rule takes, and nothing is left.
+            severity = Severity::Notice;
+            format!(
+                "{place} is not served by this default backend: a rule of {} has it",
+                winner.ingress
+            )
+        }
         (Strength::Default, _) => format!(
             "{place} is not served by this default backend: {} came first",
             winner.ingress
@@ -121,7 +126,7 @@ fn tell(
     findings.add(
         loser.ingress.clone(),
         FindingReason::HostConflict,
-        Severity::Warning,
+        severity,
         message,
     );
 }
