@@ -2,9 +2,10 @@
 //! not the ones before it have been answered, so that a stall is seen as
 //! failures and long waits, and not as fewer requests.
 //!
-//! Connections are kept alive and used again as a browser or another proxy
-//! would. Only a request that provably never left is sent on another
-//! connection; whatever else goes wrong is counted, with its reason.
+//! Connections are kept alive and used in turn, as those of a busy proxy before
+//! Hale would be: several, so that each replica of Hale has some. Only a request
+//! that provably never left is sent on another connection; whatever else goes
+//! wrong is counted, with its reason.
 
 use anyhow::ensure;
 use bytes::Bytes;
@@ -12,9 +13,10 @@ use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -22,6 +24,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+/// Connections that are opened before one is used again.
+const CONNECTIONS: u64 = 16;
 /// An answer later than this is a failure.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -48,7 +52,9 @@ struct Shared {
     plan: Plan,
     began: Instant,
     stop: Notify,
-    idle: Mutex<Vec<SendRequest<Empty<Bytes>>>>,
+    idle: Mutex<VecDeque<SendRequest<Empty<Bytes>>>>,
+    /// Requests that looked for a connection: the first ones open theirs.
+    asked: AtomicU64,
     report: Mutex<Report>,
 }
 
@@ -63,6 +69,8 @@ pub struct Report {
     pub failures: BTreeMap<String, (u64, f64)>,
     /// Good answers by the pod that gave them.
     pub pods: BTreeMap<String, u64>,
+    /// When the last of the requests was due that a pod answered.
+    pub last: BTreeMap<String, Instant>,
     waits: Vec<Duration>,
 }
 
@@ -75,6 +83,7 @@ impl Load {
             began: Instant::now(),
             stop: Notify::new(),
             idle: Mutex::default(),
+            asked: AtomicU64::new(0),
             report: Mutex::default(),
         });
         Self {
@@ -175,6 +184,7 @@ async fn one(shared: Arc<Shared>, scheduled: Instant) {
     match outcome {
         Ok(pod) => {
             report.good += 1;
+            report.last.insert(pod.clone(), scheduled);
             *report.pods.entry(pod).or_default() += 1;
         }
         Err(reason) => {
@@ -227,16 +237,19 @@ async fn exchange(shared: &Shared) -> Result<String, String> {
         }
         let pod = header("x-pod").to_owned();
         if sender.ready().await.is_ok() {
-            lock(&shared.idle).push(sender);
+            lock(&shared.idle).push_back(sender);
         }
         return Ok(pod);
     }
 }
 
-/// An open connection that waits for a request.
+/// The open connection that waits longest for a request, once there are enough.
 fn idle(shared: &Shared) -> Option<SendRequest<Empty<Bytes>>> {
+    if shared.asked.fetch_add(1, Ordering::Relaxed) < CONNECTIONS {
+        return None;
+    }
     let mut idle = lock(&shared.idle);
-    while let Some(sender) = idle.pop() {
+    while let Some(sender) = idle.pop_front() {
         if sender.is_ready() {
             return Some(sender);
         }

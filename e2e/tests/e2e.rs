@@ -12,6 +12,7 @@ mod health;
 mod lifecycle;
 mod origin;
 mod outage;
+mod policies;
 mod rollout;
 mod routing;
 mod stage;
@@ -42,8 +43,13 @@ fn scenarios() -> Vec<Scenario> {
             routing::http2_is_spoken_on_both_sides,
             routing::websockets_are_tunnelled,
             routing::grpc_passes_with_its_trailers,
+            routing::only_ingresses_of_hales_class_are_served,
             routing::the_older_ingress_keeps_a_host_until_it_goes,
             tls::each_host_shows_its_own_certificate_and_a_rotation_needs_no_restart,
+            tls::tls_to_the_peers_is_verified,
+            policies::a_timeout_on_an_ingress_goes_before_the_one_on_its_service,
+            policies::a_failing_answer_is_tried_again_on_another_pod,
+            health::a_pod_that_is_not_ready_gets_no_requests,
             health::when_all_fail_the_503_says_why_and_recovery_is_prompt,
             health::readiness_and_check_that_disagree_are_reported,
             health::a_tcp_check_on_another_port_decides,

@@ -18,6 +18,8 @@ pub(crate) struct Origin {
     pub(crate) replicas: i32,
     /// The Service port's `appProtocol`.
     pub(crate) app_protocol: Option<&'static str>,
+    /// The Secret with the certificate by which the traffic port speaks TLS.
+    pub(crate) tls: Option<&'static str>,
 }
 
 /// A pod that runs.
@@ -33,6 +35,7 @@ impl Origin {
             name,
             replicas,
             app_protocol: None,
+            tls: None,
         }
     }
 
@@ -44,6 +47,15 @@ impl Origin {
             .map(|protocol| format!(", appProtocol: {protocol}"))
             .unwrap_or_default();
         let image = images::ORIGIN;
+        let target = if self.tls.is_some() { 8443 } else { 8080 };
+        let mounts = self
+            .tls
+            .map(|_| "[{name: tls, mountPath: /tls}]")
+            .unwrap_or("[]");
+        let volumes = self
+            .tls
+            .map(|secret| format!("[{{name: tls, secret: {{secretName: {secret}}}}}]"))
+            .unwrap_or_else(|| "[]".to_owned());
         format!(
             r#"
 apiVersion: apps/v1
@@ -57,10 +69,12 @@ spec:
     spec:
       automountServiceAccountToken: false
       enableServiceLinks: false
+      volumes: {volumes}
       containers:
       - name: origin
         image: {image}
         imagePullPolicy: Never
+        volumeMounts: {mounts}
         env:
         - {{name: ORIGIN_NAME, value: {name}}}
         - {{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}
@@ -70,6 +84,7 @@ spec:
           httpGet: {{path: /ready, port: admin}}
           periodSeconds: 1
           failureThreshold: 1
+          timeoutSeconds: 5
 ---
 apiVersion: v1
 kind: Service
@@ -77,7 +92,7 @@ metadata: {{name: {name}}}
 spec:
   selector: {{app: {name}}}
   ports:
-  - {{name: http, port: 80, targetPort: http{protocol}}}
+  - {{name: http, port: 80, targetPort: {target}{protocol}}}
   - {{name: admin, port: 81, targetPort: admin}}
 "#
         )
@@ -132,7 +147,7 @@ spec:
 }
 
 impl Backend {
-    /// An order to this pod: `ready=false`, `check=503`, joined by `&`.
+    /// An order to this pod: `ready=false`, `check=503`, `traffic=503`, joined by `&`.
     pub(crate) async fn set(&self, orders: &str) -> anyhow::Result<()> {
         let ask = Ask::get("admin", &format!("/set?{orders}"));
         ask.send(SocketAddr::new(self.ip, 8081))

@@ -274,6 +274,37 @@ pub(crate) async fn grpc_passes_with_its_trailers(stage: &Stage) -> anyhow::Resu
     .await
 }
 
+pub(crate) async fn only_ingresses_of_hales_class_are_served(stage: &Stage) -> anyhow::Result<()> {
+    let one = Origin::new("one", 1);
+    let class = "  ingressClassName: hale\n";
+    let with = |name: &str, host: &str, class_line: &str| {
+        ingress(name, host, "one").replace(class, class_line)
+    };
+    let hosts = ["ours", "other", "none", "unknown"].map(|name| stage.host(name));
+    stage.apply(&with("ours", &hosts[0], class)).await?;
+    stage
+        .apply(&with("other", &hosts[1], "  ingressClassName: nginx\n"))
+        .await?;
+    stage.apply(&with("none", &hosts[2], "")).await?;
+    stage.start(&[&one]).await?;
+    stage.serves(&hosts[0], "/", &one).await?;
+    for host in &hosts[1..] {
+        stage.get(host, "/").await?.want(404)?;
+    }
+    // An Ingress that changes its class changes hands.
+    stage.apply(&with("other", &hosts[1], class)).await?;
+    stage.serves(&hosts[1], "/", &one).await?;
+    stage
+        .apply(&with("ours", &hosts[0], "  ingressClassName: nginx\n"))
+        .await?;
+    let gone = Ask::get(&hosts[0], "/");
+    stage
+        .every_hale("the other class to take the host", &gone, |answer| {
+            answer.want(404).map(drop)
+        })
+        .await
+}
+
 pub(crate) async fn the_older_ingress_keeps_a_host_until_it_goes(
     stage: &Stage,
 ) -> anyhow::Result<()> {

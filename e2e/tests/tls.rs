@@ -6,15 +6,25 @@ use anyhow::{Context as _, ensure};
 use hale_e2e::client::Ask;
 use rustls_pki_types::CertificateDer;
 
-/// A certificate that signs itself, and its Secret.
-fn secret(name: &str, hosts: &[&str]) -> anyhow::Result<(CertificateDer<'static>, String)> {
-    let names: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
-    let made = rcgen::generate_simple_self_signed(names)?;
-    let manifest = serde_json::json!({
+/// A certificate that signs itself.
+struct Made {
+    der: CertificateDer<'static>,
+    pem: String,
+    /// The Secret with it and its key.
+    secret: String,
+}
+
+fn certificate(name: &str, host: &str) -> anyhow::Result<Made> {
+    let made = rcgen::generate_simple_self_signed([host.to_owned()])?;
+    let secret = serde_json::json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": name},
         "stringData": {"tls.crt": made.cert.pem(), "tls.key": made.signing_key.serialize_pem()},
     });
-    Ok((made.cert.der().clone(), manifest.to_string()))
+    Ok(Made {
+        der: made.cert.der().clone(),
+        pem: made.cert.pem(),
+        secret: secret.to_string(),
+    })
 }
 
 fn with_tls(ingress: &str, host: &str, secret: &str) -> String {
@@ -51,23 +61,23 @@ pub(crate) async fn each_host_shows_its_own_certificate_and_a_rotation_needs_no_
         stage.host("a.wild"),
     );
     let pattern = format!("*.{}", stage.host("wild"));
-    let (first_certificate, first_secret) = secret("first", &[&first])?;
-    let (second_certificate, second_secret) = secret("second", &[&second])?;
-    let (wild_certificate, wild_secret) = secret("wild", &[&pattern])?;
-    for (name, host, manifest) in [
-        ("first", &first, &first_secret),
-        ("second", &second, &second_secret),
-        ("wild", &pattern, &wild_secret),
+    let first_made = certificate("first", &first)?;
+    let second_made = certificate("second", &second)?;
+    let wild_made = certificate("wild", &pattern)?;
+    for (name, host, made) in [
+        ("first", &first, &first_made),
+        ("second", &second, &second_made),
+        ("wild", &pattern, &wild_made),
     ] {
-        stage.apply(manifest).await?;
+        stage.apply(&made.secret).await?;
         stage
             .apply(&with_tls(&ingress(name, host, "one"), host, name))
             .await?;
     }
     stage.start(&[&one]).await?;
-    shows(stage, &first, &first_certificate).await?;
-    shows(stage, &second, &second_certificate).await?;
-    shows(stage, &wild, &wild_certificate).await?;
+    shows(stage, &first, &first_made.der).await?;
+    shows(stage, &second, &second_made.der).await?;
+    shows(stage, &wild, &wild_made.der).await?;
 
     // In clear text such a host answers with a redirect, but not to the certificate authority.
     let answer = stage.get(&first, "/path?query=1").await?.want(308)?;
@@ -86,10 +96,10 @@ pub(crate) async fn each_host_shows_its_own_certificate_and_a_rotation_needs_no_
         challenge.summary()
     );
 
-    let (renewed, manifest) = secret("first", &[&first])?;
-    stage.apply(&manifest).await?;
-    shows(stage, &first, &renewed).await?;
-    shows(stage, &second, &second_certificate).await?;
+    let renewed = certificate("first", &first)?;
+    stage.apply(&renewed.secret).await?;
+    shows(stage, &first, &renewed.der).await?;
+    shows(stage, &second, &second_made.der).await?;
 
     // Where no certificate fits Hale makes one itself; the request is judged after the handshake.
     let stranger = stage
@@ -98,8 +108,65 @@ pub(crate) async fn each_host_shows_its_own_certificate_and_a_rotation_needs_no_
         .want(404)?;
     let shown = stranger.certificate.context("no certificate was shown")?;
     ensure!(
-        ![&renewed, &second_certificate, &wild_certificate].contains(&&shown),
+        ![&renewed.der, &second_made.der, &wild_made.der].contains(&&shown),
         "it shows somebody's certificate"
     );
     Ok(())
+}
+
+/// A policy that wants TLS of the peers and trusts the `ca.crt` of a ConfigMap.
+fn trusting(config_map: &str, hostname: &str) -> String {
+    format!(
+        "\napiVersion: hale-ingress.io/v1alpha1\nkind: UpstreamPolicy\nmetadata: {{name: checkout}}\nspec:\n  \
+         targetRefs: [{{group: '', kind: Service, name: checkout, sectionName: http}}]\n  \
+         tls: {{hostname: {hostname}, caCertificateRefs: [{{kind: ConfigMap, name: {config_map}}}]}}\n"
+    )
+}
+
+pub(crate) async fn tls_to_the_peers_is_verified(stage: &Stage) -> anyhow::Result<()> {
+    let origin = Origin {
+        tls: Some("peer"),
+        ..Origin::new("checkout", 1)
+    };
+    let host = stage.host("www");
+    let own = certificate("peer", "checkout.internal")?;
+    let stranger = certificate("stranger", "checkout.internal")?;
+    stage.apply(&own.secret).await?;
+    for (name, authority) in [("right", &own.pem), ("wrong", &stranger.pem)] {
+        let map = serde_json::json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"ca.crt": authority},
+        });
+        stage.apply(&map.to_string()).await?;
+    }
+    stage.apply(&ingress("shop", &host, "checkout")).await?;
+    stage.apply(&trusting("right", "checkout.internal")).await?;
+    stage.start(&[&origin]).await?;
+    stage.serves(&host, "/", &origin).await?;
+
+    // Another authority, another name, or none that can be found: never without verification.
+    for (map, name, reason) in [
+        ("wrong", "checkout.internal", "TlsError"),
+        ("right", "other.internal", "TlsError"),
+        ("missing", "checkout.internal", ""),
+    ] {
+        stage.apply(&trusting(map, name)).await?;
+        let what = format!("the refusal of {map}, {name}");
+        stage
+            .every_hale(&what, &Ask::get(&host, "/"), |answer| {
+                ensure!(
+                    [502, 503].contains(&answer.status.as_u16()),
+                    "{}",
+                    answer.summary()
+                );
+                ensure!(
+                    answer.header("x-hale-reason").contains(reason),
+                    "{}",
+                    answer.summary()
+                );
+                Ok(())
+            })
+            .await?;
+    }
+    stage.apply(&trusting("right", "checkout.internal")).await?;
+    stage.serves(&host, "/", &origin).await
 }

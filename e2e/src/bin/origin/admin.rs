@@ -33,13 +33,14 @@ pub(crate) async fn answer(state: Arc<State>, request: Request<Incoming>) -> Res
     response
 }
 
-/// `ready=true|false`, `check=STATUS`, `check_delay_ms=N`, joined by `&`.
+/// `ready=true|false`, `check=STATUS`, `traffic=STATUS`, `check_delay_ms=N`, joined by `&`.
 fn set(state: &State, query: &str) -> Result<(), String> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let wrong = || format!("cannot do {pair:?}");
         match pair.split_once('=').ok_or_else(wrong)? {
             ("ready", value) => state.set_ready(value.parse().map_err(|_| wrong())?),
             ("check", value) => state.set_check_status(value.parse().map_err(|_| wrong())?),
+            ("traffic", value) => state.set_traffic_status(value.parse().map_err(|_| wrong())?),
             ("check_delay_ms", value) => state.set_check_delay(value.parse().map_err(|_| wrong())?),
             _ => return Err(wrong()),
         }

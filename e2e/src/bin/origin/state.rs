@@ -13,6 +13,7 @@ pub(crate) struct State {
     pub(crate) exit: Notify,
     ready: AtomicBool,
     check_status: AtomicU16,
+    traffic_status: AtomicU16,
     check_delay_ms: AtomicU64,
     requests: AtomicU64,
     counts: Mutex<BTreeMap<String, u64>>,
@@ -29,6 +30,7 @@ impl State {
             exit: Notify::new(),
             ready: AtomicBool::new(env("READY") != "false"),
             check_status: AtomicU16::new(status),
+            traffic_status: AtomicU16::new(200),
             check_delay_ms: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             counts: Mutex::default(),
@@ -52,6 +54,14 @@ impl State {
 
     pub(crate) fn set_check_status(&self, status: u16) {
         self.check_status.store(status, Ordering::Relaxed);
+    }
+
+    pub(crate) fn traffic_status(&self) -> u16 {
+        self.traffic_status.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_traffic_status(&self, status: u16) {
+        self.traffic_status.store(status, Ordering::Relaxed);
     }
 
     pub(crate) fn set_check_delay(&self, ms: u64) {

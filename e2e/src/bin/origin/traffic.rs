@@ -28,6 +28,10 @@ pub(crate) async fn answer(state: Arc<State>, request: Request<Incoming>) -> Res
             .get("x-test-id")
             .and_then(|id| id.to_str().ok()),
     );
+    let status = state.traffic_status();
+    if status != 200 {
+        return with_status(status, full("told to fail\n"));
+    }
     let mut response = match path.split('/').collect::<Vec<_>>().as_slice() {
         ["", "ws"] => websocket(request),
         ["", "delay", ms] => {
