@@ -1,6 +1,9 @@
 //! From a snapshot to what is served: translate, compare, publish, and tell those who write statuses.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hale_dataplane::Dataplane;
 use tokio::sync::watch;
@@ -68,6 +71,7 @@ impl Publisher {
         let began = Instant::now();
         let cluster = Cluster::new(objects);
         let translation = translate(&cluster, &self.settings);
+        let translated = began.elapsed();
         let before = self.newest.borrow().clone();
         let changed = before
             .as_ref()
@@ -90,7 +94,8 @@ impl Publisher {
                 upstreams = published.translation.config.upstreams.len(),
                 hosts = published.translation.config.hosts.len(),
                 findings = published.translation.findings.len(),
-                took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                translate_ms = milliseconds(translated),
+                publish_ms = milliseconds(took.saturating_sub(translated)),
                 "serving a new table"
             );
         }
@@ -100,8 +105,17 @@ impl Publisher {
     }
 }
 
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Logs each finding once, when it appears.
 fn log(before: Option<&Published>, translation: &Translation, read: &[Finding]) {
+    if before.is_some_and(|before| {
+        before.translation.findings == translation.findings && before.read_findings == read
+    }) {
+        return;
+    }
     let known = |finding: &Finding| {
         before.is_some_and(|before| {
             before.translation.findings.contains(finding) || before.read_findings.contains(finding)
@@ -115,6 +129,60 @@ fn log(before: Option<&Published>, translation: &Translation, read: &[Finding]) 
         match finding.severity {
             Severity::Warning => tracing::warn!(%object, reason, "{}", finding.message),
             Severity::Notice => tracing::info!(%object, reason, "{}", finding.message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::Ipv4Addr;
+
+    use hale_dataplane::{AccessLog, Options, prometheus_client::registry::Registry};
+    use serde_json::json;
+
+    use super::*;
+    use crate::lifecycle::Phase;
+
+    fn objects(path: &str) -> Objects {
+        let backend = json!({"service": {"name": "none", "port": {"number": 80}}});
+        let rule =
+            json!({"http": {"paths": [{"path": path, "pathType": "Prefix", "backend": backend}]}});
+        let ingress = json!({
+            "metadata": {"namespace": "shop", "name": "web"},
+            "spec": {"ingressClassName": "hale", "rules": [rule]},
+        });
+        Objects {
+            ingresses: vec![Arc::new(serde_json::from_value(ingress).unwrap())],
+            ..Objects::default()
+        }
+    }
+
+    #[test]
+    fn what_is_served_already_is_not_published_again() {
+        let dataplane = Dataplane::start(Options {
+            http: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+            https: Vec::new(),
+            workers: 1,
+            access_log: AccessLog::Off,
+            ..Options::default()
+        })
+        .unwrap();
+        let lifecycle = Lifecycle::new("a test");
+        let metrics = Metrics::new(&mut Registry::default());
+        let publisher = Publisher::new(
+            dataplane.clone(),
+            Settings::default(),
+            metrics,
+            lifecycle.clone(),
+        );
+        assert!(publisher.newest().borrow().is_none());
+        let steps = [("/a", 1, 1), ("/a", 2, 1), ("/b", 3, 2)];
+        for (path, sequence, generation) in steps {
+            let published = publisher.publish(objects(path), Vec::new());
+            assert_eq!(published.sequence, sequence);
+            assert_eq!(dataplane.report().generation, generation, "after {path}");
+            assert_eq!(lifecycle.phase(), Phase::Ready);
         }
     }
 }
