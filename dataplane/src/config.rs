@@ -435,7 +435,7 @@ pub enum Readiness {
     Ready,
     /// Terminates, and still serves.
     Draining,
-    /// Not ready, or terminating and no longer serving.
+    /// Not ready.
     Unready,
     /// Terminating and no longer serving.
     Gone,

@@ -305,7 +305,7 @@ impl Upstream {
             peers,
             tls,
             transport,
-            picker: Picker::new(transport),
+            picker: Picker::new(next_id()),
             budget: Budget::new(),
             refresh: Mutex::new(()),
             config: new.clone(),
@@ -326,7 +326,6 @@ impl Upstream {
                     uid: peer.config.uid.clone(),
                 },
                 vitals: Arc::clone(&peer.state.vitals),
-                metrics: Arc::clone(&self.metrics),
                 check: active.clone()?,
                 address,
                 protocol: self.config.protocol,
@@ -336,6 +335,7 @@ impl Upstream {
                     |tls| tls.server_name(peer.config.address),
                 ),
                 readiness: peer.config.readiness,
+                counters: Arc::clone(self.metrics.probes()),
             })
         })
     }

@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn exact_goes_before_prefix_and_long_before_short() {
         let prefix = |path| PathRule::prefix(path).unwrap();
-        let mut rules = vec![
+        let mut rules = [
             prefix("/"),
             prefix("/a"),
             prefix("/a/b"),
