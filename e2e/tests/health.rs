@@ -237,6 +237,7 @@ pub(crate) async fn when_all_fail_the_503_says_why_and_recovery_is_prompt(
             Ok(())
         })
         .await?;
+    commands_explain(stage, &host, &pods).await?;
     let page = stage
         .send(&Ask::get(&host, "/").header("accept", "text/html,*/*;q=0.8"))
         .await?
