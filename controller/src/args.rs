@@ -382,7 +382,7 @@ pub enum Output {
 /// `hale why`.
 #[derive(Debug, Args)]
 pub struct WhyArgs {
-    /// The URL, as a client would ask for it: http://shop.example/cart
+    /// The URL, as a client would ask for it: `http://shop.example/cart`
     pub url: String,
     /// Where to ask.
     #[command(flatten)]
@@ -402,7 +402,7 @@ pub struct StatusArgs {
 /// `hale probe`.
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
-    /// What to ask for: http://HOST[:PORT]/PATH
+    /// What to ask for: `http://HOST[:PORT]/PATH`
     pub url: String,
     /// The status that is wanted; without it any 2xx.
     #[arg(long, env = "HALE_EXPECT", value_name = "STATUS")]

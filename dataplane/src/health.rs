@@ -1,7 +1,7 @@
 //! Which peers may be picked: Kubernetes' readiness and our own verdicts, merged in one place.
 //!
-//! [`standing`] is the whole policy. What feeds it is learnt by the [`Prober`] on its own thread and
-//! kept in [`Vitals`]; [`explain`] puts the same facts into words, and never disagrees with it.
+//! [`standing`] is the whole policy. What feeds it is learnt by the `Prober` on its own thread and
+//! kept in `Vitals`; `explain` puts the same facts into words, and never disagrees with it.
 
 mod check;
 mod explain;
@@ -14,7 +14,7 @@ mod threshold;
 mod vitals;
 
 pub(crate) use explain::explain;
-pub(crate) use prober::{ProbeKey, ProbeTarget, Prober};
+pub(crate) use prober::{ProbeCounters, ProbeKey, ProbeTarget, Prober};
 use threshold::Threshold;
 pub(crate) use vitals::{InFlight, Vitals};
 
