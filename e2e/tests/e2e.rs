@@ -32,13 +32,13 @@ const AT_A_TIME: usize = 3;
 fn scenarios() -> Vec<Scenario> {
     scenarios![
         Beside:
+            health::readiness_and_check_that_disagree_are_reported,
             lifecycle::helm_installs_into_a_restricted_namespace_and_helm_test_passes,
             crd::the_api_server_takes_the_crd_without_a_warning,
             crd::kubectl_explain_reads_like_documentation,
             crd::wrong_policies_are_refused_with_understandable_messages,
             crd::right_policies_are_accepted,
             routing::hosts_and_paths_reach_their_services,
-            routing::a_default_backend_takes_what_no_rule_matches,
             routing::ports_are_found_by_name_and_by_number,
             routing::http2_is_spoken_on_both_sides,
             routing::websockets_are_tunnelled,
@@ -51,12 +51,12 @@ fn scenarios() -> Vec<Scenario> {
             policies::a_failing_answer_is_tried_again_on_another_pod,
             health::a_pod_that_is_not_ready_gets_no_requests,
             health::when_all_fail_the_503_says_why_and_recovery_is_prompt,
-            health::readiness_and_check_that_disagree_are_reported,
             health::a_tcp_check_on_another_port_decides,
             rollout::scaling_to_zero_is_explained_and_back_again_served,
             broken::a_broken_ingress_policy_and_secret_cost_only_themselves,
             broken::of_two_policies_for_one_section_the_older_wins;
         Alone:
+            routing::a_default_backend_takes_what_no_rule_matches,
             health::ready_pods_that_fail_the_check_leave_traffic_in_time_and_come_back,
             rollout::a_rolling_restart_under_load_fails_no_request,
             lifecycle::the_address_of_the_published_service_is_in_the_status_of_ingresses,

@@ -1,6 +1,6 @@
 //! The control plane fails; traffic must not.
 
-use crate::origin::{Origin, ingress, patient_policy};
+use crate::origin::{Backend, Origin, ingress, patient_policy};
 use crate::stage::{HALE_NAMESPACE, SOON, Stage};
 use anyhow::{Context as _, ensure};
 use hale_e2e::load::Load;
@@ -42,28 +42,9 @@ pub(crate) async fn a_minute_without_the_api_server_fails_no_request(
     let load = stage.load(&host, 100).await?;
     more(&load, 200).await?;
     cluster.stop_control_plane().await?;
-    let back = Instant::now() + OUTAGE;
-    more(&load, 300).await?;
-    // Nobody can tell Hale that this pod is dead; it has to find out.
-    let dead = &pods[1];
-    cluster.kill_sandbox(&stage.namespace, &dead.name).await?;
-    until("the dead pod to be left out", SOON, || async {
-        load.forget_pods();
-        more(&load, 40).await?;
-        let seen = load.so_far().pods;
-        ensure!(
-            !seen.contains_key(&dead.name) && seen.len() == 3,
-            "{seen:?}"
-        );
-        Ok(())
-    })
-    .await?;
-    tokio::time::sleep_until(back).await;
-    let report = load.so_far();
-    eprintln!("e2e: 60 s without the API server at 100 requests/s: {report}");
-    report.none_failed(5_000)?;
-
+    let outcome = without_control_plane(stage, &load, &pods[1]).await;
     cluster.start_control_plane().await?;
+    outcome?;
     // It catches up: a change made now is in effect soon, and the load still goes on.
     let late = stage.host("late");
     stage.apply(&ingress("late", &late, "checkout")).await?;
@@ -74,6 +55,33 @@ pub(crate) async fn a_minute_without_the_api_server_fails_no_request(
         .await?;
     Origin::new("checkout", 5).is_ready(stage).await?;
     load.stop().await?.none_failed(5_000)
+}
+
+/// The outage itself, in which a pod dies.
+async fn without_control_plane(stage: &Stage, load: &Load, dead: &Backend) -> anyhow::Result<()> {
+    let end = Instant::now() + OUTAGE;
+    more(load, 300).await?;
+    // Nobody can tell Hale that this pod is dead; it has to find out.
+    stage
+        .world
+        .cluster
+        .kill_sandbox(&stage.namespace, &dead.name)
+        .await?;
+    until("the dead pod to be left out", SOON, || async {
+        load.forget_pods();
+        more(load, 60).await?;
+        let seen = load.so_far().pods;
+        ensure!(
+            !seen.contains_key(&dead.name) && seen.len() == 3,
+            "{seen:?}"
+        );
+        Ok(())
+    })
+    .await?;
+    tokio::time::sleep_until(end).await;
+    let report = load.so_far();
+    eprintln!("e2e: 60 s without the API server at 100 requests/s: {report}");
+    report.none_failed(5_000)
 }
 
 pub(crate) async fn the_leader_killed_the_other_goes_on_with_statuses(

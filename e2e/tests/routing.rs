@@ -93,7 +93,7 @@ spec:
     stage.start(&[&one, &rest]).await?;
     stage.serves(&host, "/one", &one).await?;
     stage.serves(&host, "/else", &rest).await?;
-    // An unknown host is everybody's: other scenarios have only to get it back.
+    // An unknown host is everybody's, which is why this scenario runs alone.
     stage
         .serves(&stage.host("no-rule-at-all"), "/", &rest)
         .await?;
