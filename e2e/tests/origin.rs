@@ -180,12 +180,12 @@ pub(crate) fn ingress_with_paths(
     text
 }
 
-/// A policy with an HTTP check of `/healthz` every 500 ms that two failures or passes decide.
+/// A policy with an HTTP check of `/healthz` every second that two failures or passes decide.
 pub(crate) fn checking_policy(name: &str, service: &str) -> String {
     policy_with_check(
         name,
         service,
-        "interval: 500ms, timeout: 400ms, unhealthyThreshold: 2, healthyThreshold: 2",
+        "interval: 1s, timeout: 1s, unhealthyThreshold: 2, healthyThreshold: 2",
     )
 }
 
