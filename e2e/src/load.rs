@@ -9,7 +9,7 @@
 
 use anyhow::ensure;
 use bytes::Bytes;
-use http::Request;
+use http::{Method, Request};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -36,7 +36,9 @@ pub struct Plan {
     pub server: SocketAddr,
     /// The Host.
     pub host: String,
-    /// The path of the GET.
+    /// GET, or another method without a body.
+    pub method: Method,
+    /// The path.
     pub path: String,
     /// Requests per second.
     pub rate: u32,
@@ -170,14 +172,18 @@ async fn drive(shared: Arc<Shared>) {
             Some(_) = requests.join_next() => continue,
             () = shared.stop.notified() => break,
         };
-        lock(&shared.report).sent += 1;
-        requests.spawn(one(shared.clone(), scheduled));
+        let number = {
+            let mut report = lock(&shared.report);
+            report.sent += 1;
+            report.sent
+        };
+        requests.spawn(one(shared.clone(), scheduled, number));
     }
     requests.join_all().await;
 }
 
-async fn one(shared: Arc<Shared>, scheduled: Instant) {
-    let outcome = timeout(LIMIT, exchange(&shared)).await;
+async fn one(shared: Arc<Shared>, scheduled: Instant, number: u64) {
+    let outcome = timeout(LIMIT, exchange(&shared, number)).await;
     let outcome = outcome.unwrap_or_else(|_| Err(format!("no answer within {LIMIT:?}")));
     let mut report = lock(&shared.report);
     report.waits.push(scheduled.elapsed());
@@ -195,14 +201,18 @@ async fn one(shared: Arc<Shared>, scheduled: Instant) {
 }
 
 /// One request; the pod that answered it, or why it failed.
-async fn exchange(shared: &Shared) -> Result<String, String> {
+async fn exchange(shared: &Shared, number: u64) -> Result<String, String> {
     loop {
         let mut sender = match idle(shared) {
             Some(sender) => sender,
             None => connect(shared.plan.server).await?,
         };
-        let request = Request::get(&shared.plan.path)
+        // By its number the backend knows whether it gets a request twice.
+        let request = Request::builder()
+            .method(&shared.plan.method)
+            .uri(&shared.plan.path)
             .header("host", &shared.plan.host)
+            .header("x-test-id", number)
             .body(Empty::new());
         let response = match sender
             .try_send_request(request.map_err(|error| error.to_string())?)

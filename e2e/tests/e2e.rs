@@ -59,6 +59,7 @@ fn scenarios() -> Vec<Scenario> {
             routing::a_default_backend_takes_what_no_rule_matches,
             health::ready_pods_that_fail_the_check_leave_traffic_in_time_and_come_back,
             rollout::a_rolling_restart_under_load_fails_no_request,
+            rollout::in_a_rolling_restart_no_post_is_executed_twice,
             lifecycle::the_address_of_the_published_service_is_in_the_status_of_ingresses,
             outage::the_leader_killed_the_other_goes_on_with_statuses;
         OwnCluster:

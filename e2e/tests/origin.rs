@@ -9,6 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::ListParams;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(crate) struct Origin {
     pub(crate) app_protocol: Option<&'static str>,
     /// The Secret with the certificate by which the traffic port speaks TLS.
     pub(crate) tls: Option<&'static str>,
+    /// Address and port of another origin that learns what one of these has executed when it ends.
+    pub(crate) collector: Option<String>,
 }
 
 /// A pod that runs.
@@ -36,6 +39,7 @@ impl Origin {
             replicas,
             app_protocol: None,
             tls: None,
+            collector: None,
         }
     }
 
@@ -47,6 +51,10 @@ impl Origin {
             .map(|protocol| format!(", appProtocol: {protocol}"))
             .unwrap_or_default();
         let image = images::ORIGIN;
+        let collector = self.collector.as_ref();
+        let collector = collector
+            .map(|to| format!("- {{name: COLLECTOR, value: '{to}'}}"))
+            .unwrap_or_default();
         let target = if self.tls.is_some() { 8443 } else { 8080 };
         let mounts = self
             .tls
@@ -78,6 +86,7 @@ spec:
         env:
         - {{name: ORIGIN_NAME, value: {name}}}
         - {{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}
+        {collector}
         - {{name: NODE_NAME, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}
         ports: [{{name: http, containerPort: 8080}}, {{name: admin, containerPort: 8081}}]
         readinessProbe:
@@ -147,6 +156,15 @@ spec:
 }
 
 impl Backend {
+    /// How often each request was executed here, by number.
+    pub(crate) async fn counts(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+        let answer = Ask::get("admin", "/counts")
+            .send(SocketAddr::new(self.ip, 8081))
+            .await?
+            .want(200)?;
+        Ok(serde_json::from_value(answer.json()?["counts"].take())?)
+    }
+
     /// An order to this pod: `ready=false`, `check=503`, `traffic=503`, joined by `&`.
     pub(crate) async fn set(&self, orders: &str) -> anyhow::Result<()> {
         let ask = Ask::get("admin", &format!("/set?{orders}"));

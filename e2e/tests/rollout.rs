@@ -2,9 +2,41 @@
 
 use crate::origin::{Origin, ingress, patient_policy};
 use crate::stage::{SOON, Stage};
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use hale_e2e::client::Ask;
+use hale_e2e::load::Load;
 use hale_e2e::wait::until;
+use http::Method;
+use std::net::SocketAddr;
+
+/// Waits until the load has sent so many requests more.
+async fn sends(load: &Load, count: u64) -> anyhow::Result<()> {
+    let sent = load.so_far().sent;
+    until("more requests", SOON, || async {
+        let now = load.so_far().sent;
+        ensure!(now >= sent + count, "{} were sent", now - sent);
+        Ok(())
+    })
+    .await
+}
+
+/// Replaces all pods, and waits until the last old one has ended.
+async fn restart(stage: &Stage, origin: &Origin) -> anyhow::Result<()> {
+    let before = origin.pods(stage).await?;
+    let deployment = format!("deployment/{}", origin.name);
+    stage.kubectl(&["rollout", "restart", &deployment]).await?;
+    stage
+        .kubectl(&["rollout", "status", &deployment, "--timeout=60s"])
+        .await?;
+    origin.is_ready(stage).await?;
+    // Pods that are going serve until their end, which is a while after the rollout's.
+    until("the old pods to be gone", SOON, || async {
+        let pods = stage.kubectl(&["get", "pods", "-o", "name"]).await?;
+        ensure!(!before.iter().any(|old| pods.contains(&old.name)), "{pods}");
+        Ok(())
+    })
+    .await
+}
 
 pub(crate) async fn a_rolling_restart_under_load_fails_no_request(
     stage: &Stage,
@@ -15,38 +47,12 @@ pub(crate) async fn a_rolling_restart_under_load_fails_no_request(
     stage.apply(&patient_policy("checkout", "checkout")).await?;
     stage.start(&[&origin]).await?;
     stage.serves(&host, "/", &origin).await?;
-    let before = origin.pods(stage).await?;
 
     let load = stage.load(&host, 200).await?;
-    let sent = |count: u64| {
-        let load = &load;
-        until("more requests", SOON, move || async move {
-            ensure!(
-                load.so_far().sent >= count,
-                "{} were sent",
-                load.so_far().sent
-            );
-            Ok(())
-        })
-    };
-    sent(400).await?;
-    stage
-        .kubectl(&["rollout", "restart", "deployment/checkout"])
-        .await?;
-    stage
-        .kubectl(&["rollout", "status", "deployment/checkout", "--timeout=60s"])
-        .await?;
-    origin.is_ready(stage).await?;
-    // Pods that are going serve until their end, which is a while after the rollout's.
-    until("the old pods to be gone", SOON, || async {
-        let pods = stage.kubectl(&["get", "pods", "-o", "name"]).await?;
-        ensure!(!before.iter().any(|old| pods.contains(&old.name)), "{pods}");
-        Ok(())
-    })
-    .await?;
-    let so_far = load.so_far().sent;
+    sends(&load, 400).await?;
+    restart(stage, &origin).await?;
     load.forget_pods();
-    sent(so_far + 400).await?;
+    sends(&load, 400).await?;
     let report = load.stop().await?;
     eprintln!("e2e: rolling restart of 5 pods at 200 requests/s: {report}");
     ensure!(
@@ -55,6 +61,56 @@ pub(crate) async fn a_rolling_restart_under_load_fails_no_request(
         report.pods
     );
     report.none_failed(1000)
+}
+
+pub(crate) async fn in_a_rolling_restart_no_post_is_executed_twice(
+    stage: &Stage,
+) -> anyhow::Result<()> {
+    let collector = Origin::new("collector", 1);
+    stage.start(&[&collector]).await?;
+    let collector = collector
+        .pods(stage)
+        .await?
+        .pop()
+        .context("there is no collector")?;
+    let to = SocketAddr::new(collector.ip, 8081).to_string();
+    let origin = Origin {
+        collector: Some(to),
+        ..Origin::new("checkout", 5)
+    };
+    let host = stage.host("www");
+    stage.apply(&ingress("shop", &host, "checkout")).await?;
+    stage.apply(&patient_policy("checkout", "checkout")).await?;
+    stage.start(&[&origin]).await?;
+    stage.serves(&host, "/", &origin).await?;
+
+    let load = stage.load_of(Method::POST, &host, 200).await?;
+    sends(&load, 200).await?;
+    restart(stage, &origin).await?;
+    sends(&load, 200).await?;
+    let report = load.stop().await?;
+    eprintln!("e2e: the same with POST: {report}");
+
+    let mut executed = collector.counts().await?;
+    for pod in origin.pods(stage).await? {
+        for (number, count) in pod.counts().await? {
+            *executed.entry(number).or_default() += count;
+        }
+    }
+    let twice: Vec<_> = executed.iter().filter(|(_, count)| **count > 1).collect();
+    ensure!(twice.is_empty(), "executed more than once: {twice:?}");
+    let missing = report.good.saturating_sub(executed.len() as u64);
+    ensure!(
+        missing == 0,
+        "{missing} requests were answered and never executed"
+    );
+    // What was sent to a pod that died cannot be sent again; nothing else may fail.
+    let unexpected = report
+        .failures
+        .keys()
+        .find(|reason| !reason.starts_with("502 UpstreamReset"));
+    ensure!(unexpected.is_none(), "{report}");
+    Ok(())
 }
 
 pub(crate) async fn scaling_to_zero_is_explained_and_back_again_served(

@@ -9,6 +9,7 @@ use hale_e2e::cluster::{Cluster, phase};
 use hale_e2e::images;
 use hale_e2e::load::{Load, Plan};
 use hale_e2e::wait::until;
+use http::Method;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::ListParams;
@@ -355,11 +356,22 @@ impl Stage {
 
     /// Begins constant load on a host, through Hale's Service.
     pub(crate) async fn load(&self, host: &str, rate: u32) -> anyhow::Result<Load> {
-        let server = self.world.hale(80).await?;
+        self.load_of(Method::GET, host, rate).await
+    }
+
+    /// The same with another method.
+    pub(crate) async fn load_of(
+        &self,
+        method: Method,
+        host: &str,
+        rate: u32,
+    ) -> anyhow::Result<Load> {
+        let (server, host, path) = (self.world.hale(80).await?, host.to_owned(), "/".to_owned());
         Ok(Load::start(Plan {
             server,
-            host: host.to_owned(),
-            path: "/".to_owned(),
+            host,
+            method,
+            path,
             rate,
         }))
     }

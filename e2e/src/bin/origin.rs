@@ -90,5 +90,28 @@ async fn run() -> anyhow::Result<()> {
     for server in servers {
         server.await?;
     }
+    match std::env::var("COLLECTOR") {
+        Ok(collector) => hand_over(&collector, &state)
+            .await
+            .context("handing the counts over"),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Tells another origin what this one has executed: after its end nobody can ask it.
+async fn hand_over(collector: &str, state: &state::State) -> anyhow::Result<()> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let counts = serde_json::to_string(&state.counts())?;
+    let length = counts.len();
+    let head = format!(
+        "POST /collect HTTP/1.1\r\nhost: collector\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+    );
+    let mut stream = tokio::net::TcpStream::connect(collector).await?;
+    stream
+        .write_all(format!("{head}{counts}").as_bytes())
+        .await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    anyhow::ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     Ok(())
 }

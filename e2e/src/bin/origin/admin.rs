@@ -3,12 +3,14 @@
 use super::serve::{Body, full};
 use super::state::State;
 use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use std::sync::Arc;
 
 pub(crate) async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Body> {
-    let query = request.uri().query().unwrap_or_default();
-    let (status, text) = match request.uri().path() {
+    let (parts, body) = request.into_parts();
+    let query = parts.uri.query().unwrap_or_default();
+    let (status, text) = match parts.uri.path() {
         "/ready" if state.ready() => (StatusCode::OK, "ready".to_owned()),
         "/ready" => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -22,6 +24,10 @@ pub(crate) async fn answer(state: Arc<State>, request: Request<Incoming>) -> Res
             let report = serde_json::json!({"pod": state.pod, "requests": state.requests(), "counts": state.counts()});
             (StatusCode::OK, report.to_string())
         }
+        "/collect" => match collect(&state, body).await {
+            Ok(()) => (StatusCode::OK, "collected".to_owned()),
+            Err(wrong) => (StatusCode::BAD_REQUEST, format!("{wrong:#}")),
+        },
         "/exit" => {
             state.exit.notify_one();
             (StatusCode::OK, "exiting".to_owned())
@@ -31,6 +37,12 @@ pub(crate) async fn answer(state: Arc<State>, request: Request<Incoming>) -> Res
     let mut response = Response::new(full(text));
     *response.status_mut() = status;
     response
+}
+
+async fn collect(state: &State, body: Incoming) -> anyhow::Result<()> {
+    let body = body.collect().await?.to_bytes();
+    state.collect(serde_json::from_slice(&body)?);
+    Ok(())
 }
 
 /// `ready=true|false`, `check=STATUS`, `traffic=STATUS`, `check_delay_ms=N`, joined by `&`.

@@ -77,6 +77,14 @@ impl State {
         }
     }
 
+    /// Adds what another origin counted.
+    pub(crate) fn collect(&self, counts: BTreeMap<String, u64>) {
+        let mut own = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, count) in counts {
+            *own.entry(id).or_default() += count;
+        }
+    }
+
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
