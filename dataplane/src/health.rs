@@ -1,6 +1,6 @@
 //! Which peers may be picked: Kubernetes' readiness and our own verdicts, merged in one place.
 //!
-//! [`standing`] is the whole policy. What feeds it is learnt by the `Prober` on its own thread and
+//! `standing` is the whole policy. What feeds it is learnt by the `Prober` on its own thread and
 //! kept in `Vitals`; `explain` puts the same facts into words, and never disagrees with it.
 
 mod check;
