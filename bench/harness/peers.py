@@ -209,7 +209,7 @@ class Envoy(Peer):
             "X-Forwarded-Host": "%REQ(:authority)%",
             "X-Forwarded-Port": str(port),
             "X-Real-IP": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
-            "Forwarded": "for=%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%;proto=%PROTOCOL%",
+            "Forwarded": "for=%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%;proto=http",
         }
         manager = {
             "@type": f"{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager",
