@@ -109,24 +109,28 @@ spec:
 
     /// Waits until all replicas are ready, and none is left of an earlier template.
     pub(crate) async fn is_ready(&self, stage: &Stage) -> anyhow::Result<()> {
-        until(
-            &format!("{} to be ready", self.name),
-            Duration::from_secs(60),
-            || async {
-                let status = stage
-                    .api::<Deployment>()
-                    .get(self.name)
-                    .await?
-                    .status
-                    .unwrap_or_default();
-                let ready = status.ready_replicas.unwrap_or(0);
-                ensure!(
-                    ready == self.replicas && status.replicas.unwrap_or(0) == ready,
-                    "{ready} pods are ready"
-                );
-                Ok(())
-            },
-        )
+        self.is_ready_within(stage, Duration::from_secs(60)).await
+    }
+
+    pub(crate) async fn is_ready_within(
+        &self,
+        stage: &Stage,
+        limit: Duration,
+    ) -> anyhow::Result<()> {
+        until(&format!("{} to be ready", self.name), limit, || async {
+            let status = stage
+                .api::<Deployment>()
+                .get(self.name)
+                .await?
+                .status
+                .unwrap_or_default();
+            let ready = status.ready_replicas.unwrap_or(0);
+            ensure!(
+                ready == self.replicas && status.replicas.unwrap_or(0) == ready,
+                "{ready} pods are ready"
+            );
+            Ok(())
+        })
         .await
     }
 
