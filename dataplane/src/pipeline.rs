@@ -373,10 +373,11 @@ fn pass_on(
     sanitize::response_headers(&mut parts.headers, parts.version, false);
     decorate(&exchange, &mut parts.headers);
     parts.version = Version::HTTP_11;
-    Response::from_parts(
-        parts,
-        ResponseBody::proxied(incoming, exchange, lease, deadline),
-    )
+    let told = (parts.status == StatusCode::NOT_MODIFIED && exchange.version < Version::HTTP_2)
+        .then(|| sanitize::content_length(&parts.headers))
+        .flatten();
+    let body = ResponseBody::proxied(incoming, exchange, lease, deadline);
+    Response::from_parts(parts, body.telling(told))
 }
 
 /// `Keep-Alive: timeout=N`, less a second for the way.

@@ -20,10 +20,7 @@ use tokio::{
 };
 
 use super::{ProbeKey, ProbeTarget, Vitals, check::Deadline};
-use crate::{
-    config::{ActiveCheck, Protocol, Readiness, UpstreamId},
-    metrics::Metrics,
-};
+use crate::config::{ActiveCheck, Protocol, Readiness, UpstreamId};
 
 /// What a peer does with a request.
 #[derive(Clone, Debug)]
@@ -159,25 +156,24 @@ pub(super) fn silent() -> (Vec<Socket>, SocketAddr) {
 
 /// A plain HTTP/1.1 target of `check` at `address`.
 pub(super) fn target(check: &Arc<ActiveCheck>, address: SocketAddr) -> ProbeTarget {
-    let id = UpstreamId {
-        namespace: "shop".into(),
-        service: "checkout".into(),
-        port: "http".into(),
-    };
     ProbeTarget {
         key: ProbeKey {
-            upstream: id.clone(),
+            upstream: UpstreamId {
+                namespace: "shop".into(),
+                service: "checkout".into(),
+                port: "http".into(),
+            },
             address,
             uid: String::new(),
         },
         vitals: Arc::new(Vitals::new(Readiness::Ready, Instant::now())),
-        metrics: Metrics::default().upstream(&id),
         check: Arc::clone(check),
         address,
         readiness: Readiness::Ready,
         protocol: Protocol::Http1,
         tls: None,
         server_name: ServerName::from(address.ip()),
+        counters: Arc::default(),
     }
 }
 

@@ -12,7 +12,10 @@ use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     io,
     net::SocketAddr,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -28,10 +31,7 @@ use super::{
     Vitals,
     check::{Checker, Plan},
 };
-use crate::{
-    config::{ActiveCheck, Protocol, Readiness, UpstreamId},
-    metrics::UpstreamMetrics,
-};
+use crate::config::{ActiveCheck, Protocol, Readiness, UpstreamId};
 use peer::{Assignment, Common, Slot};
 
 /// Checks under way at a time.
@@ -61,8 +61,6 @@ pub(crate) struct ProbeTarget {
     pub(crate) key: ProbeKey,
     /// Where the results go.
     pub(crate) vitals: Arc<Vitals>,
-    /// Where checks are counted.
-    pub(crate) metrics: Arc<UpstreamMetrics>,
     /// The check.
     pub(crate) check: Arc<ActiveCheck>,
     /// Where checks go: the peer's address, with the check's port where it has one of its own.
@@ -76,6 +74,15 @@ pub(crate) struct ProbeTarget {
     pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
     /// The name sent as SNI and wanted in the certificate; unused without TLS.
     pub(crate) server_name: ServerName<'static>,
+    /// Counts the checks; shared by the peers of an upstream.
+    pub(crate) counters: Arc<ProbeCounters>,
+}
+
+/// Checks of one upstream since the start, for metrics.
+#[derive(Debug, Default)]
+pub(crate) struct ProbeCounters {
+    passed: AtomicU64,
+    failed: AtomicU64,
 }
 
 /// The health thread. Dropping it ends the checks.
@@ -106,6 +113,19 @@ impl Prober {
     pub(crate) fn sync(&self, targets: Vec<ProbeTarget>) {
         // The thread ends with its last sender alone.
         let _ = self.targets.send(targets);
+    }
+}
+
+impl ProbeCounters {
+    /// A check ended.
+    pub(crate) fn count(&self, pass: bool) {
+        let counter = if pass { &self.passed } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Checks that passed, and checks that failed.
+    pub(crate) fn counts(&self) -> [u64; 2] {
+        [&self.passed, &self.failed].map(|counter| counter.load(Ordering::Relaxed))
     }
 }
 

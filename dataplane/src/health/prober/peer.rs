@@ -166,7 +166,7 @@ async fn check(
         message: outcome.message,
         in_a_row: threshold.in_a_row(),
     });
-    target.metrics.probe(outcome.pass);
+    target.counters.count(outcome.pass);
     if outcome.pass && outcome.connected && target.address == target.key.address {
         vitals.record_success();
     }

@@ -155,6 +155,7 @@ async fn a_peer_leaves_and_comes_back_by_its_thresholds() {
     assert_eq!(bench.at(99_500).await, (Verdict::Pass, 0, 94));
     let asked = bench.script.asked(bench.start);
     assert_eq!(asked[..4], [0, 1000, 2000, 3000]);
+    assert_eq!(bench.slot.assignment().target.counters.counts(), [96, 4]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -298,7 +299,8 @@ fn quick(kind: CheckKind) -> Arc<ActiveCheck> {
     Arc::new(ActiveCheck {
         interval: Duration::from_millis(100),
         unhealthy_threshold: 2,
-        timeout: Duration::from_millis(100),
+        // So long that no check fails for a machine under load.
+        timeout: 5 * SECOND,
         ..testing::check(kind)
     })
 }
@@ -335,6 +337,8 @@ async fn the_thread_checks_real_peers() {
         refusing.port()
     );
     assert_eq!(down.vitals.last_check().unwrap().message, message);
+    let counts = (up.counters.counts(), down.counters.counts());
+    assert!(counts.0[0] >= 1 && counts.1[1] >= 2, "{counts:?}");
 
     // The same again, in a new table: nothing is lost.
     let mut again = up.clone();
