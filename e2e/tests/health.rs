@@ -45,6 +45,15 @@ async fn healthy(stage: &Stage, wanted: &str) -> anyhow::Result<()> {
     .await
 }
 
+/// Waits until so many pods have answered.
+async fn all_seen(load: &Load, pods: usize) -> anyhow::Result<()> {
+    until("all pods to get requests", SOON, || async {
+        ensure!(load.so_far().pods.len() == pods, "{:?}", load.so_far().pods);
+        Ok(())
+    })
+    .await
+}
+
 /// Fails if a pod is among those that answer a few dozen requests.
 async fn unseen(load: &Load, pod: &str) -> anyhow::Result<()> {
     load.forget_pods();
@@ -94,11 +103,7 @@ pub(crate) async fn ready_pods_that_fail_the_check_leave_traffic_in_time_and_com
 ) -> anyhow::Result<()> {
     let (host, origin, pods) = checked(stage, 5).await?;
     let load = stage.load(&host, 50).await?;
-    until("all pods to get requests", SOON, || async {
-        ensure!(load.so_far().pods.len() == 5, "{:?}", load.so_far().pods);
-        Ok(())
-    })
-    .await?;
+    all_seen(&load, 5).await?;
 
     let ill = &pods[2];
     ill.set("check=503").await?;
@@ -160,6 +165,8 @@ pub(crate) async fn a_pod_that_is_not_ready_gets_no_requests(stage: &Stage) -> a
     stage.serves(&host, "/", &origin).await?;
     let pods = origin.pods(stage).await?;
     let load = stage.load(&host, 50).await?;
+    // Only what had traffic can be seen to lose it: Kubernetes may be late to say that a pod is ready.
+    all_seen(&load, 3).await?;
     pods[1].set("ready=false").await?;
     until("the pod to be left out", SOON, || {
         unseen(&load, &pods[1].name)
