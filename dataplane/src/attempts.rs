@@ -260,7 +260,7 @@ pub(crate) fn pick<'u>(
     // The eligible are numbers of this upstream's own peers.
     let vitals = |index: u32| &*upstream.peers[index as usize].state.vitals;
     let index = upstream.picker.pick(
-        upstream.config.balance,
+        &upstream.config.balance,
         &eligible.peers,
         vitals,
         tried,

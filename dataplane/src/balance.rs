@@ -52,7 +52,7 @@ impl Picker {
     /// is no other: whether a tried one is acceptable is for the caller to say.
     pub(crate) fn pick<'v>(
         &self,
-        balance: Balance,
+        balance: &Balance,
         eligible: &[u32],
         vitals: impl Fn(u32) -> &'v Vitals,
         tried: &[u32],
@@ -78,7 +78,7 @@ impl Picker {
                 }
                 least(eligible, turn, reluctance)
             }
-            (Balance::LeastRequest, _) => {
+            (Balance::LeastRequest | Balance::PeakEwma | Balance::ConsistentHash(_), _) => {
                 let load = |peer: u32| vitals(peer).in_flight();
                 for _ in 0..DRAWS {
                     let (first, second) = self.two(eligible)?;

@@ -155,6 +155,9 @@ pub struct Retry {
     pub non_idempotent: NonIdempotent,
     /// Whether the peer that failed may be tried again.
     pub same_peer: SamePeer,
+    /// gRPC status codes (1–16) of a response without messages that are tried again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub grpc_codes: Vec<u32>,
     /// Retries that an upstream may have under way, so that retries do not become the outage.
     pub budget: RetryBudget,
 }
@@ -214,6 +217,16 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// How a peer is picked.
     pub balance: Balance,
+    /// A peer that is new gets a share of requests that grows from a tenth to all within this time;
+    /// `None` gives it all at once.
+    #[serde(with = "duration", skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<Duration>,
+    /// Whether a client stays with its peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionPersistence>,
+    /// How much the upstream and each of its peers get at a time.
+    #[serde(skip_serializing_if = "is_default")]
+    pub limits: UpstreamLimits,
     /// When a peer may be picked.
     pub health: HealthPolicy,
     /// Every peer that Kubernetes names, eligible or not, sorted by address, each identity once.
@@ -281,13 +294,82 @@ pub enum Trust {
 }
 
 /// How a peer is picked among the eligible.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Balance {
     /// Each in turn.
     RoundRobin,
     /// The less loaded of two random peers.
     #[default]
     LeastRequest,
+    /// Of two random peers the one with the lower product of recent latency (a moving average that jumps
+    /// to peaks and decays) and requests in flight.
+    PeakEwma,
+    /// The same peer for the same key, as far as peers and their load allow.
+    ConsistentHash(HashKey),
+}
+
+/// What a request is hashed by. A request without it is balanced as by [`Balance::LeastRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HashKey {
+    /// The value of this request header, lower case.
+    Header(String),
+    /// The value of this cookie.
+    Cookie(String),
+    /// The client's address.
+    SourceIp,
+    /// Canonical path and query.
+    Uri,
+}
+
+/// A cookie keeps a client with its peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SessionPersistence {
+    /// Name of the cookie.
+    pub cookie: String,
+    /// Lifetime of the cookie from when it was first set; `None` is the browser's session.
+    #[serde(with = "duration", skip_serializing_if = "Option::is_none")]
+    pub absolute_timeout: Option<Duration>,
+}
+
+/// How much an upstream and each of its peers get at a time, and what waits for room. `None` is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct UpstreamLimits {
+    /// Connections to all peers together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+    /// Requests in flight to all peers together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_parallel_requests: Option<u32>,
+    /// Connections to one peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_max_connections: Option<u32>,
+    /// Requests in flight to one peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_max_parallel_requests: Option<u32>,
+    /// What waits when a limit is reached, or when there is no eligible peer for a moment.
+    #[serde(skip_serializing_if = "is_default")]
+    pub queue: Queue,
+}
+
+/// Requests that wait for a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Queue {
+    /// At most so many; more are refused at once. 0 is no queue. Default 100.
+    pub max: u32,
+    /// For so long at most. Default 1 s.
+    #[serde(with = "duration::plain")]
+    pub timeout: Duration,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            max: 100,
+            timeout: Duration::from_secs(1),
+        }
+    }
 }
 
 /// When a peer may be picked.
@@ -304,6 +386,42 @@ pub struct HealthPolicy {
     /// Our own check of each peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active: Option<ActiveCheck>,
+    /// Which peers are taken out for what they answer requests with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passive: Option<OutlierPolicy>,
+}
+
+/// When a peer is ejected for what it answers requests with. 0 turns a rule off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OutlierPolicy {
+    /// Connect errors, resets and timeouts in a row. Default 5.
+    pub consecutive_errors: u32,
+    /// Responses of 500–599 in a row. Default 0.
+    pub consecutive_5xx: u32,
+    /// Share of errors (those of both rules above) among the requests of a window; `None` is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_percent: Option<ErrorPercent>,
+    /// How long a peer is out, times the number of its ejections. Default 10 s.
+    #[serde(with = "duration::plain")]
+    pub base_ejection: Duration,
+    /// The longest that a peer is out at a time. Default 5 min.
+    #[serde(with = "duration::plain")]
+    pub max_ejection: Duration,
+    /// Share of the upstream's peers that may be ejected at a time; where there are two or more, one may
+    /// always be. Default 50.
+    pub max_ejected: Percent,
+}
+
+/// A share of errors in a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ErrorPercent {
+    /// Errors per hundred requests that eject, 1–100. Default 50.
+    pub threshold: Percent,
+    /// Requests within the window before the share means anything. Default 20.
+    pub min_requests: u32,
+    /// The window. Default 10 s.
+    #[serde(with = "duration::plain")]
+    pub window: Duration,
 }
 
 /// Peers that terminate and still serve.
@@ -317,7 +435,7 @@ pub enum Terminating {
 }
 
 /// A check that the health thread makes of each peer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ActiveCheck {
     /// What is sent and wanted.
     pub kind: CheckKind,
@@ -348,17 +466,28 @@ pub enum Initial {
 }
 
 /// What a check sends and wants.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum CheckKind {
     /// An HTTP request. Over TLS where the upstream has it; HTTP/2 where the upstream's protocol is.
     Http(HttpCheck),
-    /// A connection.
+    /// A connection. Over TLS where the upstream has it.
     Tcp(TcpCheck),
+    /// `grpc.health.v1.Health/Check`, wanting `SERVING`. Over TLS where the upstream has it.
+    Grpc(GrpcCheck),
+    /// What each peer has in [`Peer::check`]; a peer without one is not checked.
+    OfPeer,
+}
+
+/// A gRPC health check.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GrpcCheck {
+    /// The service asked for; empty is the server as a whole.
+    pub service: String,
 }
 
 /// An HTTP request and the response wanted. Redirects are not followed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HttpCheck {
     /// Default GET.
     pub method: String,
@@ -415,6 +544,9 @@ pub struct Peer {
     /// The port that checks go to; `None` is the traffic's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check_port: Option<u16>,
+    /// The check of this peer alone, where the upstream's is [`CheckKind::OfPeer`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<Box<PeerCheck>>,
     /// UID of the pod, empty where there is none: a reused address does not inherit a history.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub uid: String,
@@ -426,6 +558,16 @@ pub struct Peer {
     pub node: Option<String>,
     /// What Kubernetes says of it.
     pub readiness: Readiness,
+}
+
+/// A check that was taken from the pod itself (its readinessProbe).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PeerCheck {
+    /// How, how often and how strictly.
+    pub check: ActiveCheck,
+    /// Whether it is made over TLS (without looking at the certificate, as kubelet does).
+    #[serde(skip_serializing_if = "is_false")]
+    pub tls: bool,
 }
 
 /// What Kubernetes says of a peer: EndpointSlice `ready`, `serving`, `terminating`.

@@ -208,6 +208,7 @@ pub(crate) mod testing {
                 initial,
                 ..check(CheckKind::Http(http_check("/healthz")))
             }),
+            passive: None,
         }
     }
 }

@@ -252,6 +252,7 @@ mod tests {
             per_try_timeout: None,
             non_idempotent: NonIdempotent::Never,
             same_peer: SamePeer::LastResort,
+            grpc_codes: Vec::new(),
             budget: RetryBudget {
                 percent: Percent::new(20).unwrap(),
                 interval: Duration::from_secs(10),

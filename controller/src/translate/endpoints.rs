@@ -159,6 +159,7 @@ fn peer(address: SocketAddr, check_port: Option<u16>, endpoint: &Endpoint) -> Pe
     Peer {
         address,
         check_port,
+        check: None,
         uid: pod.and_then(|pod| pod.uid.clone()).unwrap_or_default(),
         pod: pod.and_then(|pod| pod.name.clone()),
         node: endpoint.node_name.clone(),

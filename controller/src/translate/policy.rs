@@ -181,7 +181,7 @@ impl<'a> Policies<'a> {
         PeerSections {
             health_check: sections(health_check)
                 .and_then(|it| it.health_check.as_ref()?.as_ref().ok().cloned()),
-            load_balancer: sections(load_balancer).and_then(|it| it.load_balancer),
+            load_balancer: sections(load_balancer).and_then(|it| it.load_balancer.clone()),
             tls: sections(tls).and_then(|it| it.tls.clone()).map(|judged| {
                 judged.map_err(|error| match tls.and_then(|index| self.reference(index)) {
                     Some(policy) => format!("{policy}: {error}"),

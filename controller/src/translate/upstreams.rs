@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use hale_dataplane::{
-    config::{Action, ObjectRef, Problem, Protocol, Upstream, UpstreamId, UpstreamTls},
+    config::{
+        Action, ObjectRef, Problem, Protocol, Upstream, UpstreamId, UpstreamLimits, UpstreamTls,
+    },
     reason::Reason,
 };
 use k8s_openapi::api::{
@@ -151,6 +153,9 @@ impl<'a> Upstreams<'a> {
             protocol: app_protocol.protocol,
             tls,
             balance: sections.load_balancer.unwrap_or_default(),
+            slow_start: None,
+            session: None,
+            limits: UpstreamLimits::default(),
             health,
             peers,
             problem,

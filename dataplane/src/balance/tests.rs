@@ -34,7 +34,7 @@ fn round_robin_takes_turns_over_all_threads() {
     let eligible = [0, 2, 5, 7];
     let pick = || {
         picker.pick(
-            Balance::RoundRobin,
+            &Balance::RoundRobin,
             &eligible,
             |i| &vitals[i as usize],
             &[],
@@ -62,7 +62,7 @@ fn round_robin_stays_fair_around_an_avoided_peer() {
     let picker = Picker::new(0);
     let pick = |now| {
         picker.pick(
-            Balance::RoundRobin,
+            &Balance::RoundRobin,
             &[0, 1, 2],
             |i| &vitals[i as usize],
             &[],
@@ -88,7 +88,7 @@ fn least_request_spreads_what_stays_and_leaves_the_loaded_alone() {
     for _ in 0..1000 {
         let peer = picker
             .pick(
-                Balance::LeastRequest,
+                &Balance::LeastRequest,
                 &eligible,
                 |i| &vitals[i as usize],
                 &[],
@@ -119,7 +119,7 @@ fn ties_are_broken_evenly() {
         let shares = shares((0..rounds).map(|_| {
             picker
                 .pick(
-                    Balance::LeastRequest,
+                    &Balance::LeastRequest,
                     &eligible,
                     |i| &vitals[i as usize],
                     &[],
@@ -167,7 +167,7 @@ proptest! {
         let balance = if round_robin { Balance::RoundRobin } else { Balance::LeastRequest };
         let picker = Picker::new(seed);
         for _ in 0..repeat {
-            let picked = picker.pick(balance, &eligible, |i| &vitals[i as usize], &tried, now);
+            let picked = picker.pick(&balance, &eligible, |i| &vitals[i as usize], &tried, now);
             prop_assert_eq!(picked.map(|peer| reluctance(&peer)), eligible.iter().map(reluctance).min());
             prop_assert!(picked.is_none_or(|peer| eligible.contains(&peer)));
         }

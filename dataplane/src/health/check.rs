@@ -122,6 +122,7 @@ impl Plan {
                 Err(words) => PlanKind::Impossible(words),
             },
             CheckKind::Tcp(tcp) => PlanKind::Tcp(tcp.clone()),
+            CheckKind::Grpc(_) | CheckKind::OfPeer => PlanKind::Impossible("not made yet".into()),
         };
         Self {
             label: describe(&check),

@@ -97,6 +97,9 @@ pub(super) fn describe(check: &ActiveCheck) -> String {
     match &check.kind {
         CheckKind::Http(http) => format!("{} {}", http.method, http.path),
         CheckKind::Tcp(_) => "TCP".into(),
+        CheckKind::Grpc(grpc) if grpc.service.is_empty() => "grpc.health.v1".into(),
+        CheckKind::Grpc(grpc) => format!("grpc.health.v1 {}", grpc.service),
+        CheckKind::OfPeer => "readinessProbe".into(),
     }
 }
 

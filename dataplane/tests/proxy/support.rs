@@ -15,7 +15,7 @@ use hale_dataplane::{
     AccessLog, Dataplane, Options,
     config::{
         Action, Balance, Config, HealthPolicy, HostPattern, ObjectRef, PathRule, Peer, Protocol,
-        Readiness, RequestPolicy, Route, Upstream, UpstreamId, VirtualHost,
+        Readiness, RequestPolicy, Route, Upstream, UpstreamId, UpstreamLimits, VirtualHost,
     },
 };
 use http::{Request, Response};
@@ -135,6 +135,9 @@ impl Shop {
             protocol: Protocol::Http1,
             tls: None,
             balance: Balance::RoundRobin,
+            slow_start: None,
+            session: None,
+            limits: UpstreamLimits::default(),
             health: HealthPolicy::default(),
             peers: peers.iter().copied().map(ready).collect(),
             problem: None,
@@ -178,6 +181,7 @@ pub(crate) fn ready(address: SocketAddr) -> Peer {
     Peer {
         address,
         check_port: None,
+        check: None,
         uid: format!("uid-{}", address.port()),
         pod: Some(format!("web-{}", address.port())),
         node: None,

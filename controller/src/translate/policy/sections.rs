@@ -117,6 +117,7 @@ fn health_check(section: &HealthCheck) -> Judged<Health> {
             },
             panic_threshold,
             active: section.active.as_ref().map(active).transpose()?,
+            passive: None,
         },
         check_at,
     })
@@ -292,6 +293,7 @@ fn retry(section: &hale_crds::Retry) -> Judged<config::Retry> {
             hale_crds::SamePeer::LastResort => config::SamePeer::LastResort,
             hale_crds::SamePeer::Never => config::SamePeer::Never,
         },
+        grpc_codes: Vec::new(),
         budget: config::RetryBudget {
             percent: percent("retry.budget.percent", section.budget.percent)?,
             interval: duration(
