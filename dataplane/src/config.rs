@@ -295,7 +295,6 @@ pub enum Trust {
 
 /// How a peer is picked among the eligible.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub enum Balance {
     /// Each in turn.
     RoundRobin,
