@@ -55,8 +55,8 @@ pub enum Terminating {
 /// A check of each peer, made by each replica of Hale.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.http) != has(self.tcp)")
-    .message("set exactly one of http and tcp"))]
+#[x_kube(validation = Rule::new("[has(self.http), has(self.grpc), has(self.tcp)].exists_one(it, it)")
+    .message("set exactly one of http, grpc and tcp"))]
 #[x_kube(validation = Rule::new("!has(self.timeout) || duration(self.timeout) <= duration(self.interval)")
     .message("timeout must not be longer than interval")
     .field_path(".timeout"))]
@@ -68,10 +68,14 @@ pub enum Terminating {
     .field_path(".interval"))]
 pub struct ActiveCheck {
     /// Checks with an HTTP request: over TLS where the traffic is, HTTP/2 where the traffic is.
-    /// Exactly one of `http` and `tcp`.
+    /// Exactly one of `http`, `grpc` and `tcp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpCheck>,
-    /// Checks by connecting. Exactly one of `http` and `tcp`.
+    /// Checks with `grpc.health.v1.Health/Check`, which must answer `SERVING`: over HTTP/2, and over TLS
+    /// where the traffic is. Exactly one of `http`, `grpc` and `tcp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<GrpcCheck>,
+    /// Checks by connecting. Exactly one of `http`, `grpc` and `tcp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<TcpCheck>,
     /// Where checks go: a number, or the name of another port of the Service. Default: the port of
@@ -209,6 +213,17 @@ pub struct ExpectedBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub regex: Option<String>,
+}
+
+/// A question by the gRPC health protocol. Anything but `SERVING` fails.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrpcCheck {
+    /// Name of the gRPC service that is asked for, as the server registers it. At most 253 characters.
+    /// Default "": the server as a whole.
+    #[serde(default)]
+    #[schemars(length(max = 253), regex(pattern = r"^[!-~]*$"))]
+    pub service: String,
 }
 
 /// A connection, with text to send and to want.

@@ -22,8 +22,8 @@ mod tls;
 
 pub use duration::{Duration, DurationError};
 pub use health_check::{
-    ActiveCheck, CheckPort, ExpectedBody, HealthCheck, HttpCheck, HttpHeader, Initial, Readiness,
-    TcpCheck, Terminating,
+    ActiveCheck, CheckPort, ExpectedBody, GrpcCheck, HealthCheck, HttpCheck, HttpHeader, Initial,
+    Readiness, TcpCheck, Terminating,
 };
 pub use policy::{
     LoadBalancer, LoadBalancerType, TargetKind, TargetRef, UpstreamPolicy, UpstreamPolicySpec,

@@ -139,8 +139,10 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
             "every targetRef must be a Service",
         ),
         ("TLS for an Ingress", format!("{INGRESS}, tls: {{}}"), "every targetRef must be a Service"),
-        ("no kind of check", check("interval: 1s"), "set exactly one of http and tcp"),
-        ("two kinds of checks", check("http: {}, tcp: {}"), "set exactly one of http and tcp"),
+        ("no kind of check", check("interval: 1s"), "set exactly one of http, grpc and tcp"),
+        ("two kinds of checks", check("http: {}, tcp: {}"), "set exactly one of http, grpc and tcp"),
+        ("three kinds of checks", check("http: {}, grpc: {}, tcp: {}"), "set exactly one of http, grpc and tcp"),
+        ("a gRPC service with a space", check("grpc: {service: 'a b'}"), "should match"),
         ("a timeout longer than the interval", check("tcp: {}, interval: 1s, timeout: 2s"), "must not be longer than interval"),
         ("an interval of no duration", check("tcp: {}, interval: 5"), "must be of type string"),
         ("an interval without a unit", check("tcp: {}, interval: '5'"), "should match '^([0-9]{1,5}(h|m|s|ms)){1,4}$'"),
@@ -212,6 +214,14 @@ pub(crate) async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result
         (
             "on-ingress",
             &format!("{INGRESS}, retry: {{}}, timeouts: {{request: 1s}}"),
+        ),
+        (
+            "grpc",
+            &format!("{SERVICE}, healthCheck: {{active: {{grpc: {{}}}}}}"),
+        ),
+        (
+            "grpc-service",
+            &format!("{SERVICE}, healthCheck: {{active: {{grpc: {{service: shop.v1.Cart}}}}}}"),
         ),
         (
             "tcp",

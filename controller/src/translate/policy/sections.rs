@@ -6,8 +6,8 @@
 use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
 use hale_crds::{
-    ActiveCheck, CheckPort, ExpectedBody, Failure, HealthCheck, HttpCheck, LoadBalancer,
-    LoadBalancerType, UpstreamPolicySpec,
+    ActiveCheck, CheckPort, ExpectedBody, Failure, GrpcCheck, HealthCheck, HttpCheck, LoadBalancer,
+    LoadBalancerType, TcpCheck, UpstreamPolicySpec,
 };
 use hale_dataplane::config::{
     self, Balance, BodyMatch, CheckKind, HealthPolicy, Percent, RetryOn, StatusRange, Timeouts,
@@ -146,16 +146,8 @@ fn active(check: &ActiveCheck) -> Judged<config::ActiveCheck> {
         )?,
         None => interval.min(Duration::from_secs(2)),
     };
-    let kind = match (&check.http, &check.tcp) {
-        (Some(http), None) => CheckKind::Http(http_check(http)?),
-        (None, Some(tcp)) => CheckKind::Tcp(config::TcpCheck {
-            send: tcp.send.clone(),
-            receive: tcp.receive.clone(),
-        }),
-        _ => return Err("healthCheck.active: set exactly one of http and tcp".to_owned()),
-    };
     Ok(config::ActiveCheck {
-        kind,
+        kind: check_kind(check)?,
         interval,
         timeout,
         jitter: percent("healthCheck.active.jitterPercent", check.jitter_percent)?,
@@ -176,7 +168,39 @@ fn active(check: &ActiveCheck) -> Judged<config::ActiveCheck> {
     })
 }
 
-fn http_check(check: &HttpCheck) -> Judged<config::HttpCheck> {
+/// The one branch of the union that is set.
+fn check_kind(check: &ActiveCheck) -> Judged<CheckKind> {
+    let http = check.http.as_ref().map(http_check);
+    let grpc = check.grpc.as_ref().map(grpc_check);
+    let tcp = check.tcp.as_ref().map(|tcp| Ok(tcp_check(tcp)));
+    let mut kinds = [http, grpc, tcp].into_iter().flatten();
+    match (kinds.next(), kinds.next()) {
+        (Some(kind), None) => kind,
+        _ => Err("healthCheck.active: set exactly one of http, grpc and tcp".to_owned()),
+    }
+}
+
+fn tcp_check(check: &TcpCheck) -> CheckKind {
+    CheckKind::Tcp(config::TcpCheck {
+        send: check.send.clone(),
+        receive: check.receive.clone(),
+    })
+}
+
+fn grpc_check(check: &GrpcCheck) -> Judged<CheckKind> {
+    let service = &check.service;
+    if service.len() > 253 || !service.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!(
+            "healthCheck.active.grpc.service: {service:?} is not the name of a gRPC service: up to 253 characters \
+             of ASCII, without spaces"
+        ));
+    }
+    Ok(CheckKind::Grpc(config::GrpcCheck {
+        service: service.clone(),
+    }))
+}
+
+fn http_check(check: &HttpCheck) -> Judged<CheckKind> {
     let wrong =
         |field: &str, error: &dyn Display| Err(format!("healthCheck.active.http.{field}: {error}"));
     if let Err(error) = http::Method::from_bytes(check.method.as_bytes()) {
@@ -201,7 +225,7 @@ fn http_check(check: &HttpCheck) -> Judged<config::HttpCheck> {
             return wrong("headers", &error);
         }
     }
-    Ok(config::HttpCheck {
+    Ok(CheckKind::Http(config::HttpCheck {
         method: check.method.clone(),
         path: check.path.clone(),
         host: check.host.clone(),
@@ -216,7 +240,7 @@ fn http_check(check: &HttpCheck) -> Judged<config::HttpCheck> {
             .map(|text| status_range(text))
             .collect::<Judged<_>>()?,
         expected_body: check.expected_body.as_ref().map(body_match).transpose()?,
-    })
+    }))
 }
 
 fn status_range(text: &str) -> Judged<StatusRange> {
