@@ -286,6 +286,9 @@ pub(crate) fn note_failure(exchange: &mut Exchange, peer: &Peer, error: &Attempt
     if error.phase <= Phase::Handshake {
         let vitals = &peer.state.vitals;
         vitals.record_connect_failure(error.reason, error.message.as_str(), Instant::now());
+    } else if error.phase == Phase::Sent && !error.reused {
+        let vitals = &peer.state.vitals;
+        vitals.record_lost_request(error.reason, error.message.as_str());
     }
 }
 
@@ -310,7 +313,15 @@ pub(crate) fn unserved(
     let peers = report::reject_peers(upstream, exchange.explains());
     let id = &upstream.config.id;
     match (error, &upstream.config.problem) {
-        (Some(error), _) => Reject::new(error.reason).of_peers(id, peers),
+        (Some(error), _) => {
+            let reject = Reject::new(error.reason).of_peers(id, peers);
+            match exchange.attempts.last() {
+                Some(attempt) if exchange.explains() => {
+                    reject.explaining(format!("{}: {}", attempt.peer, error.message))
+                }
+                _ => reject,
+            }
+        }
         (None, Some(problem)) => Reject::from(problem).of_peers(id, peers),
         (None, None) => Reject::new(Reason::NoEligiblePeer).of_peers(id, peers),
     }

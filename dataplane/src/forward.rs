@@ -25,6 +25,7 @@ use crate::{
     reason::Reason,
     sanitize,
     table::{Peer, PeerState, Upstream},
+    tls,
     worker::LocalExecutor,
 };
 
@@ -360,7 +361,7 @@ async fn connect<T>(
                     failed(
                         Phase::Handshake,
                         Reason::TlsError,
-                        format!("TLS handshake: {error}"),
+                        format!("TLS handshake: {}", tls::handshake_words(&error)),
                     )
                 })?)
             }

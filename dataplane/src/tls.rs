@@ -4,9 +4,11 @@ use std::{fmt, sync::Arc};
 
 mod client;
 mod server;
+mod words;
 
 pub(crate) use client::ClientTls;
 pub(crate) use server::{CertificateStore, server_config};
+pub(crate) use words::handshake_words;
 
 use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};

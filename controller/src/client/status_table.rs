@@ -105,8 +105,18 @@ fn write_upstream(text: &mut String, upstream: &Upstream, widths: &[usize], now:
     write_row(text, &COLUMNS.map(str::to_owned), widths);
     for peer in &upstream.peers {
         write_row(text, &cells(peer, now), widths);
-        if !peer.message.is_empty() && !peer.serving {
+        if !peer.message.is_empty() {
             let _ = writeln!(text, "      {}", peer.message);
+        }
+        if let Some(error) = &peer.last_error
+            && peer.reason.as_ref() != Some(&error.reason)
+        {
+            let when = error.at.map_or_else(String::new, |at| format!(" {} ago", age(at, now)));
+            let _ = writeln!(
+                text,
+                "      last request{when}: {}: {}, {} in a row",
+                error.reason, error.message, error.in_a_row
+            );
         }
     }
 }

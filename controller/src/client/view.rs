@@ -55,8 +55,19 @@ pub(super) struct Peer {
     pub(super) message: String,
     pub(super) since: Option<Timestamp>,
     pub(super) last_check: Option<Check>,
+    pub(super) last_error: Option<LastError>,
     pub(super) requests: u64,
     pub(super) in_flight: u64,
+}
+
+/// Requests that failed, with none answered since.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct LastError {
+    pub(super) at: Option<Timestamp>,
+    pub(super) reason: String,
+    pub(super) message: String,
+    pub(super) in_a_row: u64,
 }
 
 /// One check.

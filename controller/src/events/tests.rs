@@ -79,6 +79,7 @@ fn report(failing: &[bool]) -> Report {
         },
         since: Timestamp::UNIX_EPOCH,
         last_check: None,
+        last_error: None,
         requests: 0,
         in_flight: 0,
     });

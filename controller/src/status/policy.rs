@@ -154,9 +154,8 @@ impl Count {
         let mut count = Self::default();
         for peer in counted(upstreams) {
             count.peers += 1;
-            if peer.serving {
-                count.serving += 1;
-            } else if let Some(reason) = peer.reason {
+            count.serving += usize::from(peer.serving);
+            if let Some(reason) = peer.reason.filter(|_| !peer.serving || peer.fails()) {
                 *count.by_reason.entry(reason).or_default() += 1;
             }
         }
@@ -180,18 +179,6 @@ fn counted<'a>(upstreams: &'a [&UpstreamReport]) -> impl Iterator<Item = &'a Pee
         .filter(move |peer| !leaves(peer))
 }
 
-/// Whether a check of ours, or traffic, found the peer failing.
-fn fails(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::ActiveCheckFailed
-            | Reason::Ejected
-            | Reason::ConnectRefused
-            | Reason::ConnectTimeout
-            | Reason::TlsError
-    )
-}
-
 /// The worst peers, and how many more there are. Failing peers come first, then those that Kubernetes calls not
 /// ready; among them the one that has been out for longest.
 ///
@@ -200,12 +187,13 @@ fn fails(reason: Reason) -> bool {
 fn unhealthy(upstreams: &[&UpstreamReport], there: &[UnhealthyPeer]) -> (Vec<UnhealthyPeer>, i32) {
     let mut out: Vec<(&PeerReport, Reason)> = counted(upstreams)
         .filter_map(|peer| Some((peer, peer.reason?)))
-        // Below the panic threshold failing peers serve, and are no less unhealthy.
-        .filter(|(peer, reason)| !peer.serving || fails(*reason))
+        // Below the panic threshold failing peers serve, and so do those that no connection can be made to
+        // for the moment; they are no less unhealthy.
+        .filter(|(peer, _)| !peer.serving || peer.fails())
         .collect();
     out.sort_by_key(|(peer, reason)| {
         (
-            !fails(*reason),
+            !peer.fails(),
             *reason,
             peer.since.as_second(),
             peer.address,

@@ -36,6 +36,7 @@ pub(crate) struct Vitals {
     /// Milliseconds after `born`; 0 is not at all.
     avoid_until: AtomicU64,
     failure: ArcSwapOption<ConnectFailure>,
+    lost: ArcSwapOption<LostRequests>,
     probe: Changing,
     outlier: Changing,
     readiness: Changing,
@@ -53,6 +54,19 @@ pub(crate) struct ConnectFailure {
     pub(crate) first: Timestamp,
     /// When the last of them happened.
     pub(crate) last: Timestamp,
+}
+
+/// The requests without an answer since the last that was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LostRequests {
+    /// `UpstreamReset`, `UpstreamTimeout` or `ProtocolError`.
+    pub(crate) reason: Reason,
+    /// What happened to the last of them, for people.
+    pub(crate) message: String,
+    /// When the last of them was lost.
+    pub(crate) last: Timestamp,
+    /// How many there are; of those lost at the same moment some may not be counted.
+    pub(crate) in_a_row: u32,
 }
 
 /// A small value, and since when it is what it is. One writer; a reader may see the value a moment
@@ -101,6 +115,7 @@ impl Vitals {
             avoided: AtomicU32::new(0),
             avoid_until: AtomicU64::new(0),
             failure: ArcSwapOption::empty(),
+            lost: ArcSwapOption::empty(),
             probe: Changing::new(unknown, at),
             outlier: Changing::new(unknown, at),
             readiness: Changing::new(readiness_code(readiness), at),
@@ -228,8 +243,27 @@ impl Vitals {
         }
     }
 
+    /// A request was sent and not answered. Nothing follows from it here: it is only told.
+    pub(crate) fn record_lost_request(&self, reason: Reason, message: impl Into<String>) {
+        let before = self.lost.load().as_deref().map_or(0, |lost| lost.in_a_row);
+        self.lost.store(Some(Arc::new(LostRequests {
+            reason,
+            message: message.into(),
+            last: Timestamp::now(),
+            in_a_row: before.saturating_add(1),
+        })));
+    }
+
+    /// The requests without an answer since the last that was answered.
+    pub(crate) fn lost_requests(&self) -> Option<Arc<LostRequests>> {
+        self.lost.load_full()
+    }
+
     /// A connection was made, or used to good effect: the peer is not avoided any more.
     pub(crate) fn record_success(&self) {
+        if self.lost.load().is_some() {
+            self.lost.store(None);
+        }
         if self.connect_errors.load(Ordering::Relaxed) != 0 {
             self.connect_errors.store(0, Ordering::Relaxed);
             self.avoided.store(0, Ordering::Relaxed);

@@ -15,6 +15,7 @@ mod health;
 mod observed;
 mod paths;
 mod peers;
+mod reasons;
 mod shutdown;
 mod tls;
 mod upgrade;

@@ -102,7 +102,7 @@ fn healthy(upstreams: &[&UpstreamReport]) -> Judged {
         "NoPeerServing"
     } else if panic {
         "Panic"
-    } else if count.serving < count.peers {
+    } else if count.serving < count.peers || counted(upstreams).any(PeerReport::fails) {
         "SomePeersUnhealthy"
     } else {
         "AllPeersServing"
@@ -140,7 +140,7 @@ fn healthy(upstreams: &[&UpstreamReport]) -> Judged {
 /// `2 ActiveCheckFailed (GET /healthz: HTTP 503, want 200-399)`; what the peers say in parentheses, if they agree.
 fn explain(upstreams: &[&UpstreamReport], reason: Reason, peers: usize) -> String {
     let mut messages = counted(upstreams)
-        .filter(|peer| !peer.serving && peer.reason == Some(reason))
+        .filter(|peer| (!peer.serving || peer.fails()) && peer.reason == Some(reason))
         .map(|peer| without_count(&peer.message));
     let first = messages.next().unwrap_or_default();
     if first.is_empty() || messages.any(|message| message != first) {
