@@ -1,6 +1,9 @@
 //! `hale run`: watch a cluster, serve it, and write back what was found.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hale_dataplane::AccessLog;
 use kube::{
@@ -117,8 +120,10 @@ pub async fn run(args: &RunArgs) -> Result<(), RunError> {
                 tokio::time::timeout(Duration::from_millis(500), watches.ticks.notified()).await;
         }
         loop {
-            publisher.publish(watches.snapshot().await, Vec::new());
-            hold_off::changed(&watches.ticks).await;
+            let objects = watches.snapshot().await;
+            let began = Instant::now();
+            publisher.publish(objects, Vec::new());
+            hold_off::changed(&watches.ticks, began.elapsed()).await;
         }
     };
     process.run(work).await;
