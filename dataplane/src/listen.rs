@@ -16,7 +16,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     dataplane::Shared,
@@ -135,54 +135,70 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, remote: SocketAddr, tls: bool) 
     tokio::task::spawn_local(async move {
         let _counted = counted;
         let ip = remote.ip().to_canonical();
+        // Each stage is a box of its own and gone before the next: what a connection holds while it idles is
+        // what its present stage needs, and not the most that any stage of any protocol would.
         if tls {
-            serve_tls(worker, guard, stream, ip).await;
-        } else {
-            let client = ClientInfo::new(ip, false, &worker.shared.options.trusted_proxies);
-            let conn = Conn {
-                worker,
-                guard,
-                client,
-                sni: None,
-            };
-            serve_plain(Rc::new(conn), stream).await;
+            if let Some((conn, stream)) = Box::pin(handshake(worker, guard, stream, ip)).await {
+                let (_, session) = stream.get_ref();
+                if session.alpn_protocol() == Some(b"h2") {
+                    Box::pin(serve_http2(conn, *stream, Vec::new())).await;
+                } else {
+                    Box::pin(serve_http1(conn, *stream, Vec::new())).await;
+                }
+            }
+            return;
+        }
+        let client = ClientInfo::new(ip, false, &worker.shared.options.trusted_proxies);
+        let conn = Rc::new(Conn {
+            worker,
+            guard,
+            client,
+            sni: None,
+        });
+        match sniff(stream).await {
+            Some((stream, ahead)) if ahead == PREFACE => {
+                Box::pin(serve_http2(conn, stream, ahead)).await;
+            }
+            Some((stream, ahead)) => Box::pin(serve_http1(conn, stream, ahead)).await,
+            None => {}
         }
     });
 }
 
-async fn serve_tls(worker: Rc<Worker>, guard: Arc<Guard>, stream: TcpStream, ip: IpAddr) {
+/// The TLS handshake; `None` if it failed.
+async fn handshake(
+    worker: Rc<Worker>,
+    guard: Arc<Guard>,
+    stream: TcpStream,
+    ip: IpAddr,
+) -> Option<(Rc<Conn>, Box<TlsStream<TcpStream>>)> {
     let acceptor = TlsAcceptor::from(Arc::clone(&worker.shared.tls));
     let stream = match tokio::time::timeout(TLS_HANDSHAKE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
+        Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(error)) => {
             tracing::debug!(%error, client = %ip, "TLS handshake failed");
             worker.shared.metrics.tls_failure();
-            return;
+            return None;
         }
         Err(_) => {
             worker.shared.metrics.tls_failure();
-            return;
+            return None;
         }
     };
     let (_, session) = stream.get_ref();
-    let http2 = session.alpn_protocol() == Some(b"h2");
     let sni = session.server_name().map(str::to_ascii_lowercase);
     let client = ClientInfo::new(ip, true, &worker.shared.options.trusted_proxies);
-    let conn = Rc::new(Conn {
+    let conn = Conn {
         worker,
         guard,
         client,
         sni,
-    });
-    if http2 {
-        serve_http2(conn, stream, Vec::new()).await;
-    } else {
-        serve_http1(conn, stream, Vec::new()).await;
-    }
+    };
+    Some((Rc::new(conn), stream))
 }
 
-/// Tells HTTP/2 with prior knowledge from HTTP/1 by the first bytes.
-async fn serve_plain(conn: Rc<Conn>, mut stream: TcpStream) {
+/// The first bytes, which tell HTTP/2 with prior knowledge from HTTP/1; `None` if none came.
+async fn sniff(mut stream: TcpStream) -> Option<(TcpStream, Vec<u8>)> {
     let mut first = [0_u8; PREFACE.len()];
     let mut have = 0;
     let sniff = async {
@@ -196,15 +212,12 @@ async fn serve_plain(conn: Rc<Conn>, mut stream: TcpStream) {
         }
         std::io::Result::Ok(())
     };
-    if !matches!(tokio::time::timeout(FIRST_BYTES, sniff).await, Ok(Ok(()))) || have == 0 {
-        return;
+    let sniffed = tokio::time::timeout(FIRST_BYTES, sniff).await;
+    if !matches!(sniffed, Ok(Ok(()))) || have == 0 {
+        return None;
     }
     let ahead = first.get(..have).unwrap_or_default().to_vec();
-    if ahead == PREFACE {
-        serve_http2(conn, stream, ahead).await;
-    } else {
-        serve_http1(conn, stream, ahead).await;
-    }
+    Some((stream, ahead))
 }
 
 async fn serve_http1<S>(conn: Rc<Conn>, stream: S, ahead: Vec<u8>)
@@ -213,7 +226,8 @@ where
 {
     let io = TokioIo::new(Guarded::new(stream, Arc::clone(&conn.guard), ahead));
     let guard = Arc::clone(&conn.guard);
-    let service = service_fn(move |request| pipeline::serve(Rc::clone(&conn), request));
+    // hyper makes room for this future when the connection begins: a box takes it only while a request is served.
+    let service = service_fn(move |request| Box::pin(pipeline::serve(Rc::clone(&conn), request)));
     let connection = http1::Builder::new()
         .half_close(false)
         .max_headers(100)
