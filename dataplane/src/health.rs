@@ -5,6 +5,7 @@
 
 mod check;
 mod explain;
+mod grpc_check;
 mod http_check;
 #[cfg(test)]
 mod origin;

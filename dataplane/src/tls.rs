@@ -3,12 +3,12 @@
 use std::{fmt, sync::Arc};
 
 mod client;
+mod fault;
 mod server;
-mod words;
 
 pub(crate) use client::ClientTls;
+pub(crate) use fault::fault;
 pub(crate) use server::{CertificateStore, server_config};
-pub(crate) use words::handshake_words;
 
 use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};

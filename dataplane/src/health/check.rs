@@ -1,7 +1,9 @@
-//! One check of one peer: what both kinds share, and the words for what went wrong.
+//! One check of one peer: what all kinds share, and the words for what went wrong.
 //!
 //! Every phase runs against one deadline, so that the message can say which of them did not end: a
 //! person mends "no connection" elsewhere than "no answer".
+
+mod connection;
 
 use std::{error::Error, io, sync::Arc, time::Duration};
 
@@ -13,11 +15,16 @@ use tokio::{
 
 use super::{
     explain::describe,
+    grpc_check::{GrpcChecker, GrpcPlan},
     http_check::{HttpChecker, HttpPlan},
     prober::ProbeTarget,
     tcp_check,
 };
 use crate::config::{ActiveCheck, CheckKind, TcpCheck};
+
+#[cfg(test)]
+pub(super) use connection::USES;
+pub(super) use connection::{Failure, Keeper, Kept, Wire, shake_hands};
 
 /// How much of an answer is read.
 pub(super) const READ_LIMIT: usize = 4096;
@@ -33,6 +40,7 @@ pub(super) struct Plan {
 enum PlanKind {
     Http(Box<HttpPlan>),
     Tcp(TcpCheck),
+    Grpc(GrpcPlan),
     /// The check cannot be made, and every one fails with these words.
     Impossible(String),
 }
@@ -73,13 +81,15 @@ pub(super) trait Check: Send {
 /// The real checks.
 pub(super) struct Checker {
     http: HttpChecker,
+    grpc: GrpcChecker,
 }
 
 impl Checker {
     /// `kept` bounds the connections that are kept between checks, over all peers.
     pub(super) fn new(kept: Arc<Semaphore>) -> Self {
         Self {
-            http: HttpChecker::new(kept),
+            http: HttpChecker::new(Arc::clone(&kept)),
+            grpc: GrpcChecker::new(kept),
         }
     }
 }
@@ -93,8 +103,11 @@ impl Check for Checker {
                     .check(http, target, deadline, &mut connected)
                     .await
             }
-            PlanKind::Tcp(tcp) => {
-                tcp_check::check(tcp, target.address, deadline, &mut connected).await
+            PlanKind::Tcp(tcp) => tcp_check::check(tcp, target, deadline, &mut connected).await,
+            PlanKind::Grpc(grpc) => {
+                self.grpc
+                    .check(grpc, target, deadline, &mut connected)
+                    .await
             }
             PlanKind::Impossible(words) => Err(words.clone()),
         };
@@ -111,6 +124,7 @@ impl Check for Checker {
 
     fn forget(&mut self) {
         self.http.forget();
+        self.grpc.forget();
     }
 }
 
@@ -122,7 +136,9 @@ impl Plan {
                 Err(words) => PlanKind::Impossible(words),
             },
             CheckKind::Tcp(tcp) => PlanKind::Tcp(tcp.clone()),
-            CheckKind::Grpc(_) | CheckKind::OfPeer => PlanKind::Impossible("not made yet".into()),
+            CheckKind::Grpc(grpc) => PlanKind::Grpc(GrpcPlan::new(grpc, check.interval)),
+            // The table hands in the peer's own check, or none.
+            CheckKind::OfPeer => PlanKind::Impossible("the pod has no check of its own".into()),
         };
         Self {
             label: describe(&check),

@@ -1,37 +1,25 @@
 //! The HTTP check: one request, the status wanted, and where the policy says so a text in the body.
-//!
-//! Connections are kept between checks, which halves what a check costs; but not for long, because a
-//! kept connection goes on answering when the peer takes no new ones. A kept connection that the
-//! peer has closed meanwhile says nothing about its health: a new one is made at once. And not without
-//! bound: each takes 20 KiB.
-
-mod connection;
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body::Body;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     time::{Instant, timeout_at},
 };
 
 use super::{
-    check::{Deadline, READ_LIMIT, quote},
+    check::{Deadline, Failure, Keeper, Kept, READ_LIMIT, Wire, quote},
     prober::ProbeTarget,
 };
 use crate::config::{BodyMatch, HttpCheck, StatusRange};
-use connection::{Broken, Connection};
 
-/// Checks on one connection, before a new one must show that the peer still takes connections.
-const USES: u32 = 8;
-/// Longer intervals keep no connection: most peers would have closed it by the next check.
-const KEEP: Duration = Duration::from_secs(15);
 /// How long the rest of a body that nobody wants may take, so that the connection can be kept.
 const DRAIN: Duration = Duration::from_millis(100);
 /// What a compiled expression may take.
@@ -45,7 +33,7 @@ pub(super) struct HttpPlan {
     headers: HeaderMap,
     statuses: Vec<StatusRange>,
     body: Option<Wanted>,
-    keep: bool,
+    interval: Duration,
 }
 
 enum Wanted {
@@ -55,33 +43,7 @@ enum Wanted {
 
 /// Makes the checks of one peer.
 pub(super) struct HttpChecker {
-    kept: Option<Kept>,
-    /// One for each connection that may be kept, over all peers.
-    permits: Arc<Semaphore>,
-}
-
-struct Kept {
-    connection: Connection,
-    uses: u32,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-enum Failure {
-    /// The connection ended before the answer began.
-    Broken(String),
-    Final(String),
-}
-
-impl From<String> for Failure {
-    fn from(words: String) -> Self {
-        Self::Final(words)
-    }
-}
-
-impl From<Broken> for Failure {
-    fn from(broken: Broken) -> Self {
-        Self::Broken(broken.0)
-    }
+    keeper: Keeper,
 }
 
 impl HttpPlan {
@@ -134,11 +96,11 @@ impl HttpPlan {
                         .map_err(|_| format!("{} cannot be compiled", quote(text)))?,
                 )),
             },
-            keep: interval <= KEEP,
+            interval,
         })
     }
 
-    fn request(&self, target: &ProbeTarget, http2: bool) -> Result<Request<Empty<Bytes>>, String> {
+    fn request(&self, target: &ProbeTarget, http2: bool) -> Result<Request<Full<Bytes>>, String> {
         let host = match &self.host {
             Some(host) => host.clone(),
             None => value("host", &target.address.to_string())?,
@@ -155,7 +117,7 @@ impl HttpPlan {
             parts.authority = Some(authority);
         }
         let uri = Uri::from_parts(parts).map_err(|error| error.to_string())?;
-        let mut request = Request::new(Empty::new());
+        let mut request = Request::new(Full::default());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         request.headers_mut().clone_from(&self.headers);
@@ -216,8 +178,7 @@ impl HttpChecker {
     /// Keeps connections as far as there are permits.
     pub(super) fn new(permits: Arc<Semaphore>) -> Self {
         Self {
-            kept: None,
-            permits,
+            keeper: Keeper::new(permits),
         }
     }
 
@@ -229,35 +190,23 @@ impl HttpChecker {
         deadline: Deadline,
         connected: &mut bool,
     ) -> Result<String, String> {
-        let kept = self.kept.take().filter(|kept| {
-            kept.uses < USES
-                && !kept.connection.is_closed()
-                && target.vitals.connect_failure().is_none()
-        });
-        if let Some(kept) = kept {
+        if let Some(kept) = self.keeper.take(target) {
             match self.exchange(kept, plan, target, deadline).await {
                 Ok(words) => return Ok(words),
                 Err(Failure::Final(words)) => return Err(words),
                 Err(Failure::Broken(_)) => {}
             }
         }
-        let connection = Connection::open(target, deadline).await?;
+        let fresh = Keeper::open(target, Wire::Traffic, deadline).await?;
         *connected = true;
-        let fresh = Kept {
-            connection,
-            uses: 0,
-            permit: None,
-        };
         self.exchange(fresh, plan, target, deadline)
             .await
-            .map_err(|failure| match failure {
-                Failure::Broken(words) | Failure::Final(words) => words,
-            })
+            .map_err(Failure::words)
     }
 
     /// Keeps no connection.
     pub(super) fn forget(&mut self) {
-        self.kept = None;
+        self.keeper.forget();
     }
 
     async fn exchange(
@@ -278,22 +227,14 @@ impl HttpChecker {
             _ => deadline.at.min(Instant::now() + DRAIN),
         };
         let read = read_body(response.into_body(), until).await;
-        kept.uses += 1;
-        if plan.keep && matches!(read.end, End::Complete) {
-            self.keep(kept);
+        if matches!(read.end, End::Complete) {
+            self.keeper.keep(kept, plan.interval);
         }
         judged?;
         if let Some(wanted) = &plan.body {
             wanted.judge(status, &read)?;
         }
         Ok(format!("HTTP {}", status.as_u16()))
-    }
-
-    fn keep(&mut self, mut kept: Kept) {
-        if kept.permit.is_none() {
-            kept.permit = Arc::clone(&self.permits).try_acquire_owned().ok();
-        }
-        self.kept = kept.permit.is_some().then_some(kept);
     }
 }
 

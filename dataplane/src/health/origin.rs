@@ -11,13 +11,16 @@ use std::{
     time::Duration,
 };
 
-use rustls_pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::Instant,
 };
+
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{ProbeKey, ProbeTarget, Vitals, check::Deadline};
 use crate::config::{ActiveCheck, Protocol, Readiness, UpstreamId};
@@ -122,6 +125,83 @@ async fn converse(
             Some(_) => return,
         }
     }
+}
+
+/// A peer behind TLS, with a certificate for [`TlsPeer::name`].
+pub(super) struct TlsPeer {
+    pub(super) address: SocketAddr,
+    certificate: CertificateDer<'static>,
+}
+
+impl TlsPeer {
+    /// Offers `alpn`, and serves each connection with `serve`.
+    pub(super) async fn start<F: Future<Output = ()> + Send + 'static>(
+        alpn: &[&str],
+        serve: impl Fn(TlsStream<TcpStream>) -> F + Send + 'static,
+    ) -> Self {
+        let made = rcgen::generate_simple_self_signed(["shop.example".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let certificate = made.cert.der().clone();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .unwrap();
+        config.alpn_protocols = bytes(alpn);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    tokio::spawn(serve(stream));
+                }
+            }
+        });
+        Self {
+            address,
+            certificate,
+        }
+    }
+
+    /// The name in the certificate.
+    pub(super) fn name() -> ServerName<'static> {
+        ServerName::try_from("shop.example").unwrap()
+    }
+
+    /// A client that trusts this peer.
+    pub(super) fn client(&self, alpn: &[&str]) -> Arc<ClientConfig> {
+        trusting(&self.certificate, alpn)
+    }
+
+    /// A client that trusts somebody else.
+    pub(super) fn distrustful() -> Arc<ClientConfig> {
+        let mut other = rcgen::CertificateParams::new(["shop.example".to_owned()]).unwrap();
+        let name = &mut other.distinguished_name;
+        name.push(rcgen::DnType::CommonName, "somebody else");
+        let key = rcgen::KeyPair::generate().unwrap();
+        trusting(other.self_signed(&key).unwrap().der(), &[])
+    }
+}
+
+fn trusting(certificate: &CertificateDer<'static>, alpn: &[&str]) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = bytes(alpn);
+    Arc::new(config)
+}
+
+fn bytes(alpn: &[&str]) -> Vec<Vec<u8>> {
+    alpn.iter().map(|name| name.as_bytes().to_vec()).collect()
 }
 
 /// A response with a body and its length.

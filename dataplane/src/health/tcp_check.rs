@@ -1,33 +1,55 @@
-//! The TCP check: a connection, and where the policy says so bytes to send and bytes to want.
+//! The TCP check: a connection, and where the policy says so bytes to send and bytes to want. Over TLS
+//! where the upstream has it: a port whose handshakes fail serves no request.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
 use memchr::memmem;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::check::{Deadline, READ_LIMIT, connect, io_words, quote};
+use super::{
+    check::{Deadline, READ_LIMIT, connect, io_words, quote, shake_hands},
+    prober::ProbeTarget,
+};
 use crate::config::TcpCheck;
 
 /// Makes one check. The words tell what was found.
 pub(super) async fn check(
     check: &TcpCheck,
-    address: SocketAddr,
+    target: &ProbeTarget,
     deadline: Deadline,
     connected: &mut bool,
 ) -> Result<String, String> {
-    let mut stream = connect(address, deadline).await?;
-    *connected = true;
+    let stream = connect(target.address, deadline).await?;
+    match &target.tls {
+        None => {
+            *connected = true;
+            converse(check, stream, deadline, "connected").await
+        }
+        Some(config) => {
+            let stream = shake_hands(target, Arc::clone(config), stream, deadline).await?;
+            *connected = true;
+            converse(check, stream, deadline, "TLS handshake made").await
+        }
+    }
+}
+
+async fn converse(
+    check: &TcpCheck,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    deadline: Deadline,
+    enough: &str,
+) -> Result<String, String> {
     if let Some(send) = &check.send {
         deadline
-            .within("room for what is sent", stream.write_all(send.as_bytes()))
+            .within("room for what is sent", async {
+                stream.write_all(send.as_bytes()).await?;
+                stream.flush().await
+            })
             .await?
             .map_err(|error| io_words(&error))?;
     }
     match &check.receive {
-        None => Ok("connected".into()),
+        None => Ok(enough.into()),
         Some(wanted) => {
             let what = format!("{} received", quote(wanted));
             deadline
@@ -39,7 +61,7 @@ pub(super) async fn check(
 }
 
 /// Reads until `wanted` has come.
-async fn receive(stream: &mut TcpStream, wanted: &str) -> Result<(), String> {
+async fn receive(stream: &mut (impl AsyncRead + Unpin), wanted: &str) -> Result<(), String> {
     let mut buffer = vec![0; READ_LIMIT];
     let mut length = 0;
     loop {

@@ -10,6 +10,7 @@ use super::*;
 use crate::{
     config::CheckKind,
     health::{
+        check::USES,
         origin::{Act, Origin, ample, answer, refusing, short, silent, target},
         testing,
     },
@@ -170,7 +171,7 @@ async fn what_went_wrong_is_said() {
         (
             Act::Last("220 mail\r\n".into()),
             ample,
-            "*- the answer is not HTTP",
+            "*- the answer is not HTTP; does the port speak TLS, or HTTP/2?",
         ),
         (
             Act::Hang(long),
@@ -268,7 +269,7 @@ async fn connections_are_kept_as_far_as_there_is_room() {
     let origin = Origin::always(Act::Answer(answer(200, "fine"))).await;
     let mut first = Asker::new(&healthz(), origin.address);
     let mut second = Asker::new(&healthz(), origin.address);
-    second.checker = HttpChecker::new(first.checker.permits.clone());
+    second.checker = HttpChecker::new(first.checker.keeper.permits.clone());
     assert_eq!(first.ask(ample()).await, "*+ HTTP 200");
     assert_eq!(second.ask(ample()).await, "*+ HTTP 200");
     assert_eq!(second.ask(ample()).await, "*+ HTTP 200");
@@ -322,7 +323,7 @@ fn a_check_that_cannot_be_sent_says_why() {
     let with = |change: fn(&mut HttpCheck)| {
         let mut check = healthz();
         change(&mut check);
-        HttpPlan::new(&check, KEEP).err().unwrap()
+        HttpPlan::new(&check, Duration::from_secs(5)).err().unwrap()
     };
     let words = [
         with(|check| check.method = "GET IT".into()),

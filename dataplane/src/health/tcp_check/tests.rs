@@ -2,12 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::future::pending;
+use std::{future::pending, net::SocketAddr};
 
+use rustls_pki_types::ServerName;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::health::origin::{ample, refusing, short, silent};
+use crate::{
+    config::CheckKind,
+    health::{
+        origin::{TlsPeer, ample, refusing, short, silent, target},
+        testing,
+    },
+};
 
 /// A peer that sends `parts`, one after the other, after it has read `first`; then hangs or closes.
 async fn peer(first: &'static str, parts: Vec<String>, closes: bool) -> SocketAddr {
@@ -39,8 +46,17 @@ fn wants(send: Option<&str>, receive: Option<&str>) -> TcpCheck {
 }
 
 async fn ask(wanted: &TcpCheck, address: SocketAddr, deadline: Deadline) -> (String, bool) {
+    ask_target(wanted, &plain(address), deadline).await
+}
+
+fn plain(address: SocketAddr) -> ProbeTarget {
+    let active = testing::check(CheckKind::Tcp(TcpCheck::default()));
+    target(&Arc::new(active), address)
+}
+
+async fn ask_target(wanted: &TcpCheck, at: &ProbeTarget, deadline: Deadline) -> (String, bool) {
     let mut connected = false;
-    let words = match check(wanted, address, deadline, &mut connected).await {
+    let words = match check(wanted, at, deadline, &mut connected).await {
         Ok(words) => format!("+ {words}"),
         Err(words) => format!("- {words}"),
     };
@@ -97,4 +113,40 @@ async fn only_the_first_4_kib_count() {
         ask(&banner, address, ample()).await.0,
         "- no \"ready\" in the first 4 KiB"
     );
+}
+
+#[tokio::test]
+async fn over_tls_the_handshake_must_succeed() {
+    let peer = TlsPeer::start(&[], async |mut stream| {
+        let _ = stream.write_all(b"ready").await;
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    let mut at = plain(peer.address);
+    at.tls = Some(peer.client(&[]));
+    at.server_name = TlsPeer::name();
+    let result = ask_target(&wants(None, None), &at, ample()).await;
+    assert_eq!(result, ("+ TLS handshake made".into(), true));
+    let result = ask_target(&wants(None, Some("ready")), &at, ample()).await;
+    assert_eq!(result, ("+ received \"ready\"".into(), true));
+
+    at.server_name = ServerName::try_from("other.example").unwrap();
+    let words = "- TLS: the certificate is for shop.example, not for other.example";
+    let result = ask_target(&wants(None, None), &at, ample()).await;
+    assert_eq!(result, (words.into(), false));
+
+    at.server_name = TlsPeer::name();
+    at.tls = Some(TlsPeer::distrustful());
+    let words = "- TLS: the certificate is not trusted: none of the trusted CAs has issued it";
+    let result = ask_target(&wants(None, None), &at, ample()).await;
+    assert_eq!(result, (words.into(), false));
+
+    at.address = self::peer("", vec!["220 mail.example ESMTP\r\n".into()], false).await;
+    let words = "- TLS: the port does not speak TLS";
+    let result = ask_target(&wants(None, None), &at, ample()).await;
+    assert_eq!(result, (words.into(), false));
+
+    at.address = self::peer("", vec![], false).await;
+    let result = ask_target(&wants(None, None), &at, short()).await;
+    assert_eq!(result, ("- no TLS handshake within 500ms".into(), false));
 }

@@ -6,16 +6,14 @@ use http::Response;
 use http_body_util::Full;
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use rustls_pki_types::{PrivateKeyDer, ServerName};
+use rustls_pki_types::ServerName;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
 };
-use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::config::Protocol;
+use crate::{config::Protocol, health::origin::TlsPeer};
 
 /// Answers HTTP/2 with the request's own words.
 async fn serve_http2(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
@@ -55,58 +53,27 @@ async fn http2_with_prior_knowledge() {
     assert!(words.contains("- "), "{words}");
 }
 
-/// A TLS peer that offers `alpn`, and a client that trusts it as `shop.example`.
-async fn tls_peer(alpn: &[&str]) -> (SocketAddr, Arc<ClientConfig>) {
-    let made = rcgen::generate_simple_self_signed(["shop.example".to_owned()]).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let alpn: Vec<Vec<u8>> = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let mut server = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    server.alpn_protocols = alpn;
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let mut client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(server));
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(mut stream) = acceptor.accept(stream).await else {
-                    return;
-                };
-                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                    serve_http2(stream).await;
-                } else {
-                    let words = answer(200, "HTTP/1");
-                    let _ = stream.write_all(words.as_bytes()).await;
-                }
-            });
+/// A TLS peer that offers `alpn` and says which protocol was chosen.
+async fn tls_peer(alpn: &[&str]) -> TlsPeer {
+    TlsPeer::start(alpn, async |mut stream| {
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            serve_http2(stream).await;
+        } else {
+            let words = answer(200, "HTTP/1");
+            let _ = stream.write_all(words.as_bytes()).await;
         }
-    });
-    (address, Arc::new(client))
+    })
+    .await
 }
 
 #[tokio::test]
 async fn tls_speaks_what_the_peer_chooses() {
     let ask = async |alpn: &[&str], protocol, name: &'static str, body: &str| {
-        let (address, client) = tls_peer(alpn).await;
+        let peer = tls_peer(alpn).await;
         let check = with_body(BodyMatch::Contains(body.into()));
-        let mut asker = Asker::new(&check, address);
+        let mut asker = Asker::new(&check, peer.address);
         asker.target.protocol = protocol;
-        asker.target.tls = Some(client);
+        asker.target.tls = Some(peer.client(&["h2", "http/1.1"]));
         asker.target.server_name = ServerName::try_from(name).unwrap();
         asker.ask(ample()).await
     };
@@ -127,16 +94,68 @@ async fn tls_speaks_what_the_peer_chooses() {
         ask(&[], Protocol::Http2, name, "").await,
         "- TLS: the peer does not offer h2"
     );
-    let words = ask(&[], Protocol::Http1, "other.example", "").await;
-    assert!(
-        words.starts_with("- TLS: invalid peer certificate"),
-        "{words}"
+}
+
+#[tokio::test]
+async fn faults_of_tls_say_what_to_mend() {
+    let peer = tls_peer(&[]).await;
+    let mut asker = Asker::new(&healthz(), peer.address);
+    asker.target.tls = Some(peer.client(&[]));
+    asker.target.server_name = ServerName::try_from("other.example").unwrap();
+    assert_eq!(
+        asker.ask(ample()).await,
+        "- TLS: the certificate is for shop.example, not for other.example"
     );
+    asker.target.tls = Some(TlsPeer::distrustful());
+    asker.target.server_name = TlsPeer::name();
+    assert_eq!(
+        asker.ask(ample()).await,
+        "- TLS: the certificate is not trusted: none of the trusted CAs has issued it"
+    );
+
+    let bad = "HTTP/1.1 400 Bad Request\r\n\r\n";
+    for (address, words) in [
+        (
+            confused_by_tls(Some(bad)).await,
+            "- TLS: the port does not speak TLS",
+        ),
+        (
+            confused_by_tls(None).await,
+            "- TLS: connection closed in the handshake; does the port speak TLS?",
+        ),
+    ] {
+        asker.target.address = address;
+        assert_eq!(asker.ask(ample()).await, words);
+    }
+
+    // The other way round: plain text to a port of TLS.
+    asker.target.tls = None;
+    asker.target.address = peer.address;
+    assert_eq!(
+        asker.ask(ample()).await,
+        "*- the answer is not HTTP; does the port speak TLS, or HTTP/2?"
+    );
+}
+
+/// A plain port: says this to whatever begins, or closes.
+async fn confused_by_tls(says: Option<&'static str>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            if let Some(says) = says {
+                stream.write_all(says.as_bytes()).await.unwrap();
+                tokio::spawn(async move { stream.read_u8().await });
+            }
+        }
+    });
+    address
 }
 
 #[tokio::test]
 async fn a_tls_handshake_that_hangs_is_told_apart() {
-    let (_, client) = tls_peer(&[]).await;
+    let client = TlsPeer::distrustful();
     let mut asker = Asker::new(&healthz(), "127.0.0.1:1".parse().unwrap());
     // Takes the connection into its queue and never says a word.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
