@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use crate::{
     balance::{self, Eligible, Picker},
     config::{self, Action, Config, Problem, RequestPolicy, UpstreamId},
-    health::{self, ProbeKey, ProbeTarget, Standing, Vitals},
+    health::{self, ProbeKey, ProbeTarget, Standing, Verdict, Vitals},
     metrics::{Metrics, UpstreamMetrics},
     retry::Budget,
     route::Router,
@@ -84,6 +84,9 @@ pub(crate) struct Upstream {
 pub(crate) struct Peer {
     pub(crate) config: config::Peer,
     pub(crate) state: Arc<PeerState>,
+    /// The upstream's policy with the peer's own check, or with none; `None` where the upstream's check is
+    /// for every peer.
+    health: Option<Box<config::HealthPolicy>>,
 }
 
 /// What outlives a table: one for each peer identity.
@@ -99,6 +102,17 @@ impl PeerState {
     /// Whether idle connections to it may be kept.
     pub(crate) fn poolable(&self) -> bool {
         self.poolable.load(Ordering::Relaxed)
+    }
+}
+
+impl Peer {
+    /// What the active check says, as the pick has it: a peer that has no check of its own is not one that
+    /// waits for its first check.
+    fn probe(&self) -> Verdict {
+        match &self.health {
+            Some(own) if own.active.is_none() => Verdict::Pass,
+            _ => self.state.vitals.probe(),
+        }
     }
 }
 
@@ -134,11 +148,16 @@ impl Upstream {
         changed
     }
 
+    /// The policy that is in force for one of its peers.
+    pub(crate) fn health<'a>(&'a self, peer: &'a Peer) -> &'a config::HealthPolicy {
+        peer.health.as_deref().unwrap_or(&self.config.health)
+    }
+
     /// The standing of one of its peers.
     pub(crate) fn standing(&self, peer: &Peer) -> Standing {
         let vitals = &peer.state.vitals;
         health::standing(
-            &self.config.health,
+            self.health(peer),
             peer.config.readiness,
             vitals.probe(),
             vitals.outlier(),
@@ -151,7 +170,7 @@ fn eligible(policy: &config::HealthPolicy, peers: &[Peer]) -> Eligible {
         policy,
         peers.iter().map(|peer| {
             let vitals = &peer.state.vitals;
-            (peer.config.readiness, vitals.probe(), vitals.outlier())
+            (peer.config.readiness, peer.probe(), vitals.outlier())
         }),
     )
 }
@@ -279,12 +298,15 @@ impl Upstream {
                     Arc::clone,
                 );
                 state.vitals.set_readiness(peer.readiness);
-                if !same_check && new.health.active.is_none() {
+                let health = own_health(&new.health, peer);
+                let policy = health.as_deref().unwrap_or(&new.health);
+                if policy.active.is_none() && (health.is_some() || !same_check) {
                     state.vitals.forget_checks();
                 }
                 Peer {
                     config: peer.clone(),
                     state,
+                    health,
                 }
             })
             .collect();
@@ -313,12 +335,37 @@ impl Upstream {
     }
 
     fn probe_targets(&self) -> impl Iterator<Item = ProbeTarget> {
-        let active = self.config.health.active.clone().map(Arc::new);
+        let active = match &self.config.health.active {
+            Some(active) if active.kind == config::CheckKind::OfPeer => None,
+            active => active.clone().map(Arc::new),
+        };
         self.peers.iter().filter_map(move |peer| {
             let mut address = peer.config.address;
             address.set_port(peer.config.check_port.unwrap_or(address.port()));
             // What terminates is on its way out, and its check tells nothing that matters.
             (peer.config.readiness != config::Readiness::Gone).then_some(())?;
+            // Where the policy takes its checks from the pods, they are made as kubelet makes them.
+            let own = peer
+                .config
+                .check
+                .as_deref()
+                .filter(|_| peer.health.is_some());
+            let (check, protocol, tls) = match own {
+                Some(own) => (
+                    Arc::new(own.check.clone()),
+                    config::Protocol::Http1,
+                    own.tls.then(tls::ClientTls::of_kubelet),
+                ),
+                None => (
+                    active.clone()?,
+                    self.config.protocol,
+                    self.tls.as_ref().map(|tls| Arc::clone(&tls.config)),
+                ),
+            };
+            let server_name = match (&self.tls, own) {
+                (Some(tls), None) => tls.server_name(peer.config.address),
+                _ => address.ip().into(),
+            };
             Some(ProbeTarget {
                 key: ProbeKey {
                     upstream: self.config.id.clone(),
@@ -326,19 +373,30 @@ impl Upstream {
                     uid: peer.config.uid.clone(),
                 },
                 vitals: Arc::clone(&peer.state.vitals),
-                check: active.clone()?,
+                check,
                 address,
-                protocol: self.config.protocol,
-                tls: self.tls.as_ref().map(|tls| Arc::clone(&tls.config)),
-                server_name: self.tls.as_ref().map_or_else(
-                    || peer.config.address.ip().into(),
-                    |tls| tls.server_name(peer.config.address),
-                ),
+                protocol,
+                tls,
+                server_name,
                 readiness: peer.config.readiness,
                 counters: Arc::clone(self.metrics.probes()),
             })
         })
     }
+}
+
+/// The policy of a peer whose check is its own.
+fn own_health(
+    policy: &config::HealthPolicy,
+    peer: &config::Peer,
+) -> Option<Box<config::HealthPolicy>> {
+    let active = policy.active.as_ref()?;
+    (active.kind == config::CheckKind::OfPeer).then(|| {
+        Box::new(config::HealthPolicy {
+            active: peer.check.as_ref().map(|own| own.check.clone()),
+            ..policy.clone()
+        })
+    })
 }
 
 fn compile_route(

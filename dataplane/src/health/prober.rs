@@ -132,8 +132,9 @@ impl ProbeCounters {
 /// What the thread runs.
 struct Runner {
     running: HashMap<ProbeKey, Running>,
-    /// The plan of each upstream, for the peers that come later.
-    plans: HashMap<UpstreamId, Weak<Plan>>,
+    /// The plans of each upstream, for the peers that come later. There are several where pods bring checks
+    /// of their own and a rollout changes them.
+    plans: HashMap<UpstreamId, Vec<Weak<Plan>>>,
     common: Arc<Common>,
     kept: Arc<Semaphore>,
     transitions: mpsc::UnboundedReceiver<ProbeKey>,
@@ -205,7 +206,10 @@ impl Runner {
                 None => self.begin(key, assignment, window),
             }
         }
-        self.plans.retain(|_, plan| plan.strong_count() > 0);
+        self.plans.retain(|_, plans| {
+            plans.retain(|plan| plan.strong_count() > 0);
+            !plans.is_empty()
+        });
     }
 
     fn begin(&mut self, key: ProbeKey, assignment: Assignment, window: Duration) {
@@ -223,15 +227,21 @@ impl Runner {
     }
 
     fn plan(&mut self, target: &ProbeTarget) -> Arc<Plan> {
-        let upstream = &target.key.upstream;
-        let known = self.plans.get(upstream).and_then(Weak::upgrade);
-        if let Some(plan) = known
-            && (Arc::ptr_eq(&plan.check, &target.check) || plan.check == target.check)
-        {
+        let same = |plan: &Arc<Plan>| {
+            Arc::ptr_eq(&plan.check, &target.check) || plan.check == target.check
+        };
+        if let Some(running) = self.running.get(&target.key) {
+            let plan = &running.slot.assignment().plan;
+            if same(plan) {
+                return Arc::clone(plan);
+            }
+        }
+        let known = self.plans.entry(target.key.upstream.clone()).or_default();
+        if let Some(plan) = known.iter().filter_map(Weak::upgrade).find(same) {
             return plan;
         }
         let plan = Arc::new(Plan::new(Arc::clone(&target.check)));
-        self.plans.insert(upstream.clone(), Arc::downgrade(&plan));
+        known.push(Arc::downgrade(&plan));
         plan
     }
 }

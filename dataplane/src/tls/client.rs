@@ -63,6 +63,20 @@ impl ClientTls {
         }
     }
 
+    /// TLS that offers HTTP/1.1 and takes any certificate, as kubelet's probes do. Always the same one.
+    pub(crate) fn of_kubelet() -> Arc<ClientConfig> {
+        static CONFIG: std::sync::OnceLock<Arc<ClientConfig>> = std::sync::OnceLock::new();
+        let make = || {
+            let tls = UpstreamTls {
+                server_name: None,
+                trust: Trust::Anyone,
+                client_certificate: None,
+            };
+            Self::new(&tls, Protocol::Http1).config
+        };
+        Arc::clone(CONFIG.get_or_init(make))
+    }
+
     /// The name that a peer's certificate must have.
     pub(crate) fn server_name(&self, address: SocketAddr) -> ServerName<'static> {
         self.name
