@@ -9,21 +9,23 @@ use tokio::time::Instant;
 
 use crate::{
     access_log::Attempt,
-    body::RequestBody,
+    body::{Progress, RequestBody},
     config::RequestPolicy,
     exchange::{Exchange, outcome_of},
-    forward::{self, AttemptError, Lease, Limits, Phase},
+    forward::{self, AttemptError, Lease, Limits, Patience, Phase},
     metrics::Outcome,
     pipeline::Answer,
     reason::Reason,
     reject::Reject,
     report,
-    retry::{Nature, Next, Tries},
+    retry::{Nature, Next, Reply, Tries},
     table::{Peer, Upstream},
 };
 
-/// How recently a kept connection must have been used to carry a request that cannot be repeated.
-const FRESH: Duration = Duration::from_secs(1);
+/// How recently a kept connection must have been used to carry a request that cannot be repeated. Servers
+/// close idle connections after a second at the least, and most after several: half of it leaves room for the
+/// way there and for clocks that began before ours.
+const FRESH: Duration = Duration::from_millis(500);
 
 /// The request as it goes upstream, without its body; made again for each try.
 #[derive(Clone)]
@@ -58,6 +60,8 @@ pub(crate) struct Attempts<'a> {
     /// Whether a kept connection may be used.
     reuse: bool,
     last: Option<Box<AttemptError>>,
+    /// The budget had no room for another try.
+    spent: bool,
 }
 
 /// What follows an attempt.
@@ -65,7 +69,7 @@ enum Step {
     Done(Result<Answer, Reject>),
     Again {
         request: Request<RequestBody>,
-        backoff: Duration,
+        wait: Duration,
     },
 }
 
@@ -87,6 +91,7 @@ impl<'a> Attempts<'a> {
             bodyless: true,
             reuse: true,
             last: None,
+            spent: false,
         }
     }
 
@@ -97,7 +102,7 @@ impl<'a> Attempts<'a> {
         head: Head,
         body: RequestBody,
     ) -> Result<Answer, Reject> {
-        self.spare = self.nature.repeatable.then(|| head.clone());
+        self.spare = self.nature.kept().then(|| head.clone());
         self.bodyless = body.is_end_stream();
         let upstream = self.upstream;
         let mut request = head.with(body);
@@ -107,7 +112,8 @@ impl<'a> Attempts<'a> {
             };
             exchange.in_flight = Some(peer.state.vitals.track());
             let pool = &exchange.conn.worker.pool;
-            let sent = forward::send(pool, upstream, peer, request, self.limits()).await;
+            let limits = self.limits(peer, exchange.progress.as_deref());
+            let sent = forward::send(pool, upstream, peer, request, limits).await;
             let step = match sent {
                 Ok((response, lease)) => self.answered(exchange, peer, response, lease),
                 Err(error) => self.failed(exchange, peer, error),
@@ -116,11 +122,13 @@ impl<'a> Attempts<'a> {
                 Step::Done(answer) => return answer,
                 Step::Again {
                     request: next,
-                    backoff,
+                    wait,
                 } => {
                     self.tried.push(index);
-                    if !backoff.is_zero() {
-                        tokio::time::sleep(exchange.conn.worker.jitter(backoff)).await;
+                    if !wait.is_zero() {
+                        // The peer is free meanwhile.
+                        exchange.in_flight = None;
+                        tokio::time::sleep(wait).await;
                     }
                     request = next;
                 }
@@ -143,14 +151,23 @@ impl<'a> Attempts<'a> {
         lease: Lease,
     ) -> Step {
         peer.state.vitals.record_success();
-        let status = response.status();
-        note(exchange, peer, Outcome::Answered(status.as_u16()));
-        if self.policy.retry.is_some() && status.as_u16() >= 400 {
-            let repeated = self.repeated(exchange);
-            let next = self.tries.after_status(status, repeated.is_some());
+        note(
+            exchange,
+            peer,
+            Outcome::Answered(response.status().as_u16()),
+        );
+        if self.policy.retry.is_some() {
+            let reply = Reply::of(&response);
+            let repeated = reply.worth_a_look().then(|| self.repeated(exchange));
+            let repeated = repeated.flatten();
+            let next = self.tries.after_answer(reply, repeated.is_some());
             if let Some(step) = self.again(exchange, next, repeated) {
+                lease.release_after(response.into_body());
                 return step;
             }
+        }
+        if let Some(progress) = &exchange.progress {
+            progress.forget();
         }
         Step::Done(Ok(Answer::Peer {
             response,
@@ -169,23 +186,21 @@ impl<'a> Attempts<'a> {
         if let Some(reject) = client_failed(exchange) {
             return Step::Done(Err(reject));
         }
-        let unsent = error.unsent();
-        let repeated = if unsent {
-            None
-        } else {
-            self.repeated(exchange)
+        let repeated = match error.request {
+            Some(_) => None,
+            None => self.repeated(exchange),
         };
         let next = self.tries.after_error(&error, repeated.is_some());
-        let request = if unsent {
-            error.request.take()
-        } else {
-            repeated
-        };
-        let step = self.again(exchange, next, request);
-        self.last = Some(error);
-        step.unwrap_or_else(|| {
-            Step::Done(Err(unserved(exchange, self.upstream, self.last.as_deref())))
-        })
+        let request = error.request.take().or(repeated);
+        if let Some(step) = self.again(exchange, next, request) {
+            self.last = Some(error);
+            return step;
+        }
+        let mut reject = unserved(exchange, self.upstream, Some(&error));
+        if self.spent {
+            reject = reject.because_spent(error.reason, &error.message);
+        }
+        Step::Done(Err(reject))
     }
 
     /// The request once more, if it was kept.
@@ -201,13 +216,14 @@ impl<'a> Attempts<'a> {
     /// Another try, if deadline and budget leave room for it.
     fn again(
         &mut self,
-        exchange: &Exchange,
+        exchange: &mut Exchange,
         next: Next,
         request: Option<Request<RequestBody>>,
     ) -> Option<Step> {
         let Next::Again {
             reuse,
             backoff,
+            at_least,
             budgeted,
         } = next
         else {
@@ -215,19 +231,28 @@ impl<'a> Attempts<'a> {
         };
         let request = request?;
         let now = Instant::now();
-        if self.deadline.is_some_and(|at| now >= at) {
+        if self.deadline.is_some_and(|at| now + at_least >= at) {
             return None;
         }
-        let elapsed = exchange.conn.worker.elapsed_ms(now);
-        let retry = self.policy.retry.as_ref();
-        if budgeted && !self.upstream.budget.withdraw(retry, elapsed) {
-            return None;
+        if budgeted {
+            let elapsed = exchange.conn.worker.elapsed_ms(now);
+            let upstream = self.upstream;
+            let retry = self.policy.retry.as_ref();
+            let active = || active(upstream);
+            let Some(permit) = upstream.budget.withdraw(retry, active, elapsed) else {
+                upstream.metrics.retry_refused();
+                self.spent = true;
+                return None;
+            };
+            exchange.permit = Some(permit);
         }
         self.reuse = reuse;
-        Some(Step::Again { request, backoff })
+        let drawn = exchange.conn.worker.jitter(backoff);
+        let wait = drawn.max(at_least);
+        Some(Step::Again { request, wait })
     }
 
-    fn limits(&self) -> Limits {
+    fn limits<'s>(&'s self, peer: &Peer, progress: Option<&'s Progress>) -> Limits<'s> {
         let left = self
             .deadline
             .map(|at| at.saturating_duration_since(Instant::now()));
@@ -246,8 +271,23 @@ impl<'a> Attempts<'a> {
             connect: least(self.policy.timeouts.connect),
             head: least(per_try.or(self.policy.timeouts.backend_request)),
             fresh,
+            patience: Patience {
+                tried: &self.tried,
+                repeatable: self.nature.repeatable,
+                progress,
+                on_trial: peer.state.out(),
+            },
         }
     }
+}
+
+/// Requests that the upstream's peers are answering.
+fn active(upstream: &Upstream) -> u64 {
+    upstream
+        .peers
+        .iter()
+        .map(|peer| u64::from(peer.state.vitals.in_flight()))
+        .sum()
 }
 
 /// A peer that is eligible and, if possible, was not tried yet.
@@ -283,12 +323,9 @@ pub(crate) fn note(exchange: &mut Exchange, peer: &Peer, outcome: Outcome) {
 /// Notes an attempt without a response, also in the peer's vitals where it is to blame.
 pub(crate) fn note_failure(exchange: &mut Exchange, peer: &Peer, error: &AttemptError) {
     note(exchange, peer, outcome_of(error.reason));
-    if error.phase <= Phase::Handshake {
+    if error.phase <= Phase::Handshake && !error.gave_up {
         let vitals = &peer.state.vitals;
         vitals.record_connect_failure(error.reason, error.message.as_str(), Instant::now());
-    } else if error.phase == Phase::Sent && !error.reused {
-        let vitals = &peer.state.vitals;
-        vitals.record_lost_request(error.reason, error.message.as_str());
     }
 }
 
@@ -313,15 +350,7 @@ pub(crate) fn unserved(
     let peers = report::reject_peers(upstream, exchange.explains());
     let id = &upstream.config.id;
     match (error, &upstream.config.problem) {
-        (Some(error), _) => {
-            let reject = Reject::new(error.reason).of_peers(id, peers);
-            match exchange.attempts.last() {
-                Some(attempt) if exchange.explains() => {
-                    reject.explaining(format!("{}: {}", attempt.peer, error.message))
-                }
-                _ => reject,
-            }
-        }
+        (Some(error), _) => Reject::new(error.reason).of_peers(id, peers),
         (None, Some(problem)) => Reject::from(problem).of_peers(id, peers),
         (None, None) => Reject::new(Reason::NoEligiblePeer).of_peers(id, peers),
     }

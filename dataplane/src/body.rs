@@ -8,6 +8,7 @@ use std::{
     cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -22,6 +23,8 @@ use crate::sanitize;
 
 /// The largest request body that is kept for another try.
 pub(crate) const REPLAY_LIMIT: usize = 64 * 1024;
+/// What all bodies that are kept for another try may hold together, in the whole process.
+const REPLAY_MEMORY: usize = 64 * 1024 * 1024;
 /// A request body without a byte for this long ends its request (408).
 const CLIENT_IDLE: Duration = Duration::from_secs(30);
 /// What is still read of an upload after the answer was given, so that a reset does not eat it.
@@ -95,29 +98,87 @@ pub(crate) struct Progress {
 struct Kept {
     wanted: bool,
     complete: bool,
-    size: usize,
+    memory: Reserved,
     chunks: Vec<Bytes>,
     trailers: Option<HeaderMap>,
 }
 
+/// Memory for kept bodies, under a bound. Above it nothing is kept, and so not tried again: a crowd of
+/// uploads must not become an outage of its own.
+struct Memory {
+    used: AtomicUsize,
+    most: usize,
+}
+
+static MEMORY: Memory = Memory {
+    used: AtomicUsize::new(0),
+    most: REPLAY_MEMORY,
+};
+
+/// A part of [`MEMORY`], given back when dropped.
+struct Reserved {
+    of: &'static Memory,
+    size: usize,
+}
+
+impl Default for Reserved {
+    fn default() -> Self {
+        Self {
+            of: &MEMORY,
+            size: 0,
+        }
+    }
+}
+
+impl Reserved {
+    /// Takes so much more. Returns false, and takes nothing, if there is not so much.
+    fn grow(&mut self, by: usize) -> bool {
+        if self.of.used.fetch_add(by, Relaxed) + by > self.of.most {
+            self.of.used.fetch_sub(by, Relaxed);
+            return false;
+        }
+        self.size += by;
+        true
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if self.size > 0 {
+            self.of.used.fetch_sub(self.size, Relaxed);
+        }
+    }
+}
+
 impl Progress {
-    /// Keeps what is received from now on, up to [`REPLAY_LIMIT`].
+    /// Keeps what is received from now on, up to [`REPLAY_LIMIT`] and while there is memory for it.
     pub(crate) fn keep(&self) {
         self.kept.borrow_mut().wanted = true;
     }
 
+    /// There will be no other try.
+    pub(crate) fn forget(&self) {
+        *self.kept.borrow_mut() = Kept::default();
+    }
+
+    /// Whether all of the body was kept.
+    pub(crate) fn replayable(&self) -> bool {
+        let kept = self.kept.borrow();
+        kept.wanted && kept.complete
+    }
+
     /// The whole body again, if all of it was kept.
     pub(crate) fn replay(&self) -> Option<RequestBody> {
-        let kept = self.kept.borrow();
-        if !(kept.wanted && kept.complete) {
+        if !self.replayable() {
             return None;
         }
+        let kept = self.kept.borrow();
         let mut frames: Vec<Frame<Bytes>> = kept.chunks.iter().cloned().map(Frame::data).collect();
         frames.extend(kept.trailers.clone().map(Frame::trailers));
         frames.reverse();
         Some(RequestBody(Kind::Replay {
             frames,
-            left: kept.size as u64,
+            left: kept.memory.size as u64,
         }))
     }
 
@@ -130,13 +191,13 @@ impl Progress {
             return;
         }
         if let Some(data) = frame.data_ref() {
-            kept.size += data.len();
-            kept.chunks.push(data.clone());
+            if kept.memory.grow(data.len()) && kept.memory.size <= REPLAY_LIMIT {
+                kept.chunks.push(data.clone());
+            } else {
+                *kept = Kept::default();
+            }
         } else if let Some(trailers) = frame.trailers_ref() {
             kept.trailers = Some(trailers.clone());
-        }
-        if kept.size > REPLAY_LIMIT {
-            *kept = Kept::default();
         }
     }
 
@@ -280,5 +341,64 @@ impl Body for RequestBody {
                 .map_or(SizeHint::with_exact(0), Body::size_hint),
             Kind::Replay { left, .. } => SizeHint::with_exact(*left),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn data(size: usize) -> Frame<Bytes> {
+        Frame::data(Bytes::from(vec![b'x'; size]))
+    }
+
+    fn keeping(memory: &'static Memory) -> Progress {
+        let progress = Progress::default();
+        progress.kept.borrow_mut().memory.of = memory;
+        progress.keep();
+        progress
+    }
+
+    fn room(most: usize) -> &'static Memory {
+        Box::leak(Box::new(Memory {
+            used: AtomicUsize::new(0),
+            most,
+        }))
+    }
+
+    #[test]
+    fn a_body_is_kept_up_to_its_limit() {
+        let memory = room(REPLAY_MEMORY);
+        let progress = keeping(memory);
+        progress.saw(&data(REPLAY_LIMIT));
+        assert!(!progress.replayable(), "not all of it was seen");
+        progress.ended();
+        let replay = progress.replay().unwrap();
+        assert_eq!(replay.size_hint().exact(), Some(REPLAY_LIMIT as u64));
+        progress.saw(&data(1));
+        assert!(progress.replay().is_none(), "one byte too many");
+        assert_eq!(memory.used.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn bodies_are_kept_while_there_is_memory_for_them() {
+        let memory = room(100);
+        let (first, second) = (keeping(memory), keeping(memory));
+        first.saw(&data(60));
+        second.saw(&data(60));
+        first.ended();
+        second.ended();
+        assert!(first.replayable());
+        assert!(!second.replayable());
+        first.forget();
+        assert!(!first.replayable());
+        assert_eq!(memory.used.load(Relaxed), 0);
+        let third = keeping(memory);
+        third.saw(&data(100));
+        third.ended();
+        assert!(third.replayable());
+        drop(third);
+        assert_eq!(memory.used.load(Relaxed), 0);
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     metrics::Outcome,
     reason::Reason,
     reject,
+    retry::Permit,
     route::Found,
     sanitize::{self, Authority},
     table::{CompiledRoute, PeerTable, Target, Upstream},
@@ -46,6 +47,8 @@ pub(crate) struct Exchange {
     pub(crate) taken: Taken,
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) in_flight: Option<InFlight>,
+    /// Held while an attempt that the retry budget allowed is under way.
+    pub(crate) permit: Option<Permit>,
     pub(crate) progress: Option<Rc<Progress>>,
     /// 0 until a response head is there.
     pub(crate) status: u16,
@@ -74,6 +77,7 @@ impl Exchange {
             taken: Taken::Nothing,
             attempts: Vec::new(),
             in_flight: None,
+            permit: None,
             progress: None,
             status: 0,
             reason: None,
@@ -202,6 +206,8 @@ pub(crate) fn outcome_of(reason: Reason) -> Outcome {
         Reason::UpstreamTimeout => Outcome::UpstreamTimeout,
         Reason::ProtocolError => Outcome::ProtocolError,
         Reason::Saturated => Outcome::Saturated,
+        // Given up while it was waited for.
+        Reason::NoEligiblePeer => Outcome::PeerFailed,
         _ => Outcome::UpstreamReset,
     }
 }

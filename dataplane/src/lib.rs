@@ -35,6 +35,7 @@ mod forward;
 pub mod health;
 mod pool;
 mod retry;
+mod waiting;
 
 mod access_log;
 mod metrics;

@@ -11,6 +11,7 @@
 //! | `hale_request_duration_seconds` | `upstream` | from the request's head to the last byte of the response |
 //! | `hale_upstream_attempts_total` | `upstream`, `outcome` | attempts, by what came of them |
 //! | `hale_upstream_retries_total` | `upstream` | attempts after the first |
+//! | `hale_upstream_retries_refused_total` | `upstream` | attempts that the retry budget had no room for |
 //! | `hale_upstream_in_flight` | `upstream` | requests that peers are answering |
 //! | `hale_probes_total` | `upstream`, `result` (`pass`, `fail`) | active checks |
 //! | `hale_peers` | `upstream`, `standing`, `reason` | peers now; `reason` is empty where all is well |
@@ -62,13 +63,15 @@ pub(crate) enum Outcome {
     ProtocolError,
     /// The peer was at its limit.
     Saturated,
+    /// The peer was found failing while it was waited for.
+    PeerFailed,
     /// The client went away first.
     Cancelled,
 }
 
 impl Outcome {
     /// Every outcome; the position of each is its index in a shard.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Answered(0),
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -77,6 +80,7 @@ impl Outcome {
         Self::UpstreamTimeout,
         Self::ProtocolError,
         Self::Saturated,
+        Self::PeerFailed,
         Self::Cancelled,
     ];
 
@@ -91,6 +95,7 @@ impl Outcome {
             Self::UpstreamTimeout => Reason::UpstreamTimeout.as_str(),
             Self::ProtocolError => Reason::ProtocolError.as_str(),
             Self::Saturated => Reason::Saturated.as_str(),
+            Self::PeerFailed => "PeerFailed",
             Self::Cancelled => "Cancelled",
         }
     }
@@ -105,7 +110,8 @@ impl Outcome {
             Self::UpstreamTimeout => 5,
             Self::ProtocolError => 6,
             Self::Saturated => 7,
-            Self::Cancelled => 8,
+            Self::PeerFailed => 8,
+            Self::Cancelled => 9,
         }
     }
 }
@@ -138,6 +144,11 @@ impl UpstreamMetrics {
     /// An attempt is made again.
     pub(crate) fn retry(&self) {
         self.shard().retry();
+    }
+
+    /// The budget had no room for another attempt.
+    pub(crate) fn retry_refused(&self) {
+        self.shard().retry_refused();
     }
 
     /// Where the checks of the upstream's peers are counted.

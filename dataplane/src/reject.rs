@@ -127,6 +127,13 @@ impl Reject {
         self
     }
 
+    /// The same answer, because there was no room for another try after the last failure.
+    #[must_use]
+    pub(crate) fn because_spent(mut self, failure: Reason, message: &str) -> Self {
+        self.reason = Reason::RetryBudgetExhausted;
+        self.explaining(format!("the last try: {failure}: {message}"))
+    }
+
     /// The reason.
     pub(crate) fn reason(&self) -> Reason {
         self.reason

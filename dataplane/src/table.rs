@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use crate::{
     balance::{self, Eligible, Picker},
     config::{self, Action, Config, Problem, RequestPolicy, UpstreamId},
-    health::{self, ProbeKey, ProbeTarget, Standing, Verdict, Vitals},
+    health::{self, ProbeKey, ProbeTarget, Standing, Vitals},
     metrics::{Metrics, UpstreamMetrics},
     retry::Budget,
     route::Router,
@@ -73,7 +73,8 @@ pub(crate) struct Upstream {
     /// Changes when connections made before must not be used: other protocol, other TLS.
     pub(crate) transport: u64,
     pub(crate) picker: Picker,
-    pub(crate) budget: Budget,
+    /// Shared by the tables that follow each other: a rollout does not refill it.
+    pub(crate) budget: Arc<Budget>,
     pub(crate) metrics: Arc<UpstreamMetrics>,
     eligible: ArcSwap<Eligible>,
     /// Orders refreshes: the last one to read verdicts is the last one to store.
@@ -84,9 +85,6 @@ pub(crate) struct Upstream {
 pub(crate) struct Peer {
     pub(crate) config: config::Peer,
     pub(crate) state: Arc<PeerState>,
-    /// The upstream's policy with the peer's own check, or with none; `None` where the upstream's check is
-    /// for every peer.
-    health: Option<Box<config::HealthPolicy>>,
 }
 
 /// What outlives a table: one for each peer identity.
@@ -96,6 +94,8 @@ pub(crate) struct PeerState {
     pub(crate) vitals: Arc<Vitals>,
     /// Whether idle connections to it may be kept.
     poolable: AtomicBool,
+    /// Whether it is found failing, or gone.
+    out: AtomicBool,
 }
 
 impl PeerState {
@@ -103,17 +103,25 @@ impl PeerState {
     pub(crate) fn poolable(&self) -> bool {
         self.poolable.load(Ordering::Relaxed)
     }
-}
 
-impl Peer {
-    /// What the active check says, as the pick has it: a peer that has no check of its own is not one that
-    /// waits for its first check.
-    fn probe(&self) -> Verdict {
-        match &self.health {
-            Some(own) if own.active.is_none() => Verdict::Pass,
-            _ => self.state.vitals.probe(),
+    /// Whether it is found failing, or gone: who waits for it should look elsewhere.
+    pub(crate) fn out(&self) -> bool {
+        self.out.load(Ordering::Relaxed)
+    }
+
+    fn set_out(&self, out: bool) {
+        if !self.out.swap(out, Ordering::Relaxed) && out {
+            OUTS.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Counts the times that a peer went out.
+static OUTS: AtomicU64 = AtomicU64::new(0);
+
+/// How often any peer was found failing, or left.
+pub(crate) fn outs() -> u64 {
+    OUTS.load(Ordering::Relaxed)
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -133,14 +141,16 @@ impl Upstream {
         let _order = self.refresh.lock().unwrap_or_else(PoisonError::into_inner);
         let next = eligible(&self.config.health, &self.peers);
         let changed = **self.eligible.load() != next;
-        let mut keep = vec![false; self.peers.len()];
+        let mut picked = vec![false; self.peers.len()];
         for &index in &next.peers {
-            if let Some(keep) = keep.get_mut(index as usize) {
-                *keep = next.class != Standing::Draining;
+            if let Some(picked) = picked.get_mut(index as usize) {
+                *picked = true;
             }
         }
-        for (peer, keep) in self.peers.iter().zip(keep) {
+        for (peer, picked) in self.peers.iter().zip(picked) {
+            let keep = picked && next.class != Standing::Draining;
             peer.state.poolable.store(keep, Ordering::Relaxed);
+            peer.state.set_out(!picked && self.fails(peer));
         }
         if changed {
             self.eligible.store(Arc::new(next));
@@ -148,16 +158,21 @@ impl Upstream {
         changed
     }
 
-    /// The policy that is in force for one of its peers.
-    pub(crate) fn health<'a>(&'a self, peer: &'a Peer) -> &'a config::HealthPolicy {
-        peer.health.as_deref().unwrap_or(&self.config.health)
+    /// Whether a peer is out for more than what Kubernetes says of its readiness: a pod that is not ready or
+    /// drains may well finish what it has.
+    fn fails(&self, peer: &Peer) -> bool {
+        let vitals = &peer.state.vitals;
+        let (probe, outlier) = (vitals.probe(), vitals.outlier());
+        let ready = config::Readiness::Ready;
+        peer.config.readiness == config::Readiness::Gone
+            || health::standing(&self.config.health, ready, probe, outlier) == Standing::Exclude
     }
 
     /// The standing of one of its peers.
     pub(crate) fn standing(&self, peer: &Peer) -> Standing {
         let vitals = &peer.state.vitals;
         health::standing(
-            self.health(peer),
+            &self.config.health,
             peer.config.readiness,
             vitals.probe(),
             vitals.outlier(),
@@ -170,7 +185,7 @@ fn eligible(policy: &config::HealthPolicy, peers: &[Peer]) -> Eligible {
         policy,
         peers.iter().map(|peer| {
             let vitals = &peer.state.vitals;
-            (peer.config.readiness, peer.probe(), vitals.outlier())
+            (peer.config.readiness, vitals.probe(), vitals.outlier())
         }),
     )
 }
@@ -247,7 +262,8 @@ impl PeerTable {
         self.default_route.as_ref()
     }
 
-    /// Marks the peers that `next` no longer has: their idle connections are not kept.
+    /// Marks the peers that `next` no longer has: their idle connections are not kept, and who waits for
+    /// them looks elsewhere.
     pub(crate) fn retire_missing(&self, next: &Self) {
         let kept: std::collections::HashSet<u64> = next
             .upstreams
@@ -257,6 +273,7 @@ impl PeerTable {
         for peer in self.upstreams.iter().flat_map(|upstream| &upstream.peers) {
             if !kept.contains(&peer.state.id) {
                 peer.state.poolable.store(false, Ordering::Relaxed);
+                peer.state.set_out(true);
             }
         }
     }
@@ -293,20 +310,18 @@ impl Upstream {
                                 tokio::time::Instant::now(),
                             )),
                             poolable: AtomicBool::new(true),
+                            out: AtomicBool::new(false),
                         })
                     },
                     Arc::clone,
                 );
                 state.vitals.set_readiness(peer.readiness);
-                let health = own_health(&new.health, peer);
-                let policy = health.as_deref().unwrap_or(&new.health);
-                if policy.active.is_none() && (health.is_some() || !same_check) {
+                if !same_check && new.health.active.is_none() {
                     state.vitals.forget_checks();
                 }
                 Peer {
                     config: peer.clone(),
                     state,
-                    health,
                 }
             })
             .collect();
@@ -328,44 +343,19 @@ impl Upstream {
             tls,
             transport,
             picker: Picker::new(next_id()),
-            budget: Budget::new(),
+            budget: old.map_or_else(Arc::default, |old| Arc::clone(&old.budget)),
             refresh: Mutex::new(()),
             config: new.clone(),
         }
     }
 
     fn probe_targets(&self) -> impl Iterator<Item = ProbeTarget> {
-        let active = match &self.config.health.active {
-            Some(active) if active.kind == config::CheckKind::OfPeer => None,
-            active => active.clone().map(Arc::new),
-        };
+        let active = self.config.health.active.clone().map(Arc::new);
         self.peers.iter().filter_map(move |peer| {
             let mut address = peer.config.address;
             address.set_port(peer.config.check_port.unwrap_or(address.port()));
             // What terminates is on its way out, and its check tells nothing that matters.
             (peer.config.readiness != config::Readiness::Gone).then_some(())?;
-            // Where the policy takes its checks from the pods, they are made as kubelet makes them.
-            let own = peer
-                .config
-                .check
-                .as_deref()
-                .filter(|_| peer.health.is_some());
-            let (check, protocol, tls) = match own {
-                Some(own) => (
-                    Arc::new(own.check.clone()),
-                    config::Protocol::Http1,
-                    own.tls.then(tls::ClientTls::of_kubelet),
-                ),
-                None => (
-                    active.clone()?,
-                    self.config.protocol,
-                    self.tls.as_ref().map(|tls| Arc::clone(&tls.config)),
-                ),
-            };
-            let server_name = match (&self.tls, own) {
-                (Some(tls), None) => tls.server_name(peer.config.address),
-                _ => address.ip().into(),
-            };
             Some(ProbeTarget {
                 key: ProbeKey {
                     upstream: self.config.id.clone(),
@@ -373,30 +363,19 @@ impl Upstream {
                     uid: peer.config.uid.clone(),
                 },
                 vitals: Arc::clone(&peer.state.vitals),
-                check,
+                check: active.clone()?,
                 address,
-                protocol,
-                tls,
-                server_name,
+                protocol: self.config.protocol,
+                tls: self.tls.as_ref().map(|tls| Arc::clone(&tls.config)),
+                server_name: self.tls.as_ref().map_or_else(
+                    || peer.config.address.ip().into(),
+                    |tls| tls.server_name(peer.config.address),
+                ),
                 readiness: peer.config.readiness,
                 counters: Arc::clone(self.metrics.probes()),
             })
         })
     }
-}
-
-/// The policy of a peer whose check is its own.
-fn own_health(
-    policy: &config::HealthPolicy,
-    peer: &config::Peer,
-) -> Option<Box<config::HealthPolicy>> {
-    let active = policy.active.as_ref()?;
-    (active.kind == config::CheckKind::OfPeer).then(|| {
-        Box::new(config::HealthPolicy {
-            active: peer.check.as_ref().map(|own| own.check.clone()),
-            ..policy.clone()
-        })
-    })
 }
 
 fn compile_route(

@@ -29,7 +29,7 @@ use crate::{
     body::RequestBody,
     config::RequestPolicy,
     exchange::Exchange,
-    forward::{self, Limits},
+    forward::{self, Limits, Patience},
     metrics::Outcome,
     pipeline::Answer,
     reason::Reason,
@@ -72,20 +72,27 @@ pub(crate) async fn open(
     client: Client,
     deadline: Option<Instant>,
 ) -> Result<Answer, Reject> {
-    let mut tries = Tries::new(policy.retry.as_ref(), Nature { repeatable: false });
+    let mut tries = Tries::new(policy.retry.as_ref(), Nature::upgrade());
     let mut tried = Vec::new();
     let mut last = None;
-    let limits = Limits {
-        connect: policy.timeouts.connect,
-        head: policy.timeouts.backend_request,
-        fresh: Duration::ZERO,
-    };
     loop {
         let Some((index, peer)) = pick(upstream, &tried, tries.same_peer()) else {
             return Err(unserved(exchange, upstream, last.as_deref()));
         };
         exchange.in_flight = Some(peer.state.vitals.track());
-        match forward::send_upgrade(upstream, peer, request, limits).await {
+        let limits = Limits {
+            connect: policy.timeouts.connect,
+            head: policy.timeouts.backend_request,
+            fresh: Duration::ZERO,
+            patience: Patience {
+                tried: &tried,
+                repeatable: false,
+                progress: None,
+                on_trial: peer.state.out(),
+            },
+        };
+        let waiting = &exchange.conn.worker.pool.waiting;
+        match forward::send_upgrade(waiting, upstream, peer, request, limits).await {
             Ok(response)
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
                     && !sanitize::is_websocket_accept(response.headers()) =>

@@ -125,6 +125,12 @@ fn attempts(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> fmt::Re
         let labels = [("upstream", one.upstream.as_str())];
         seen(&mut metric, &labels, one.sums.retries)?;
     }
+    let help = "Attempts that the retry budget had no room for";
+    let mut metric = counter(encoder, "hale_upstream_retries_refused", help)?;
+    for one in counted {
+        let labels = [("upstream", one.upstream.as_str())];
+        seen(&mut metric, &labels, one.sums.retries_refused)?;
+    }
     Ok(())
 }
 

@@ -44,6 +44,7 @@ pub(super) struct Shard {
     requests: [AtomicU64; CLASSES.len()],
     attempts: [AtomicU64; Outcome::ALL.len()],
     retries: AtomicU64,
+    retries_refused: AtomicU64,
     micros: AtomicU64,
     buckets: [AtomicU64; BOUNDS.len() + 1],
 }
@@ -70,6 +71,10 @@ impl Shard {
     pub(super) fn retry(&self) {
         add(&self.retries, 1);
     }
+
+    pub(super) fn retry_refused(&self) {
+        add(&self.retries_refused, 1);
+    }
 }
 
 fn add(counter: &AtomicU64, amount: u64) {
@@ -82,6 +87,7 @@ pub(super) struct Sums {
     pub(super) requests: [u64; CLASSES.len()],
     pub(super) attempts: [u64; Outcome::ALL.len()],
     pub(super) retries: u64,
+    pub(super) retries_refused: u64,
     pub(super) micros: u64,
     pub(super) buckets: [u64; BOUNDS.len() + 1],
 }
@@ -94,6 +100,7 @@ impl Sums {
             sum(&mut sums.attempts, &shard.attempts);
             sum(&mut sums.buckets, &shard.buckets);
             sums.retries += shard.retries.load(Ordering::Relaxed);
+            sums.retries_refused += shard.retries_refused.load(Ordering::Relaxed);
             sums.micros = sums
                 .micros
                 .wrapping_add(shard.micros.load(Ordering::Relaxed));
