@@ -15,6 +15,7 @@
 
 mod duration;
 mod health_check;
+mod passive_check;
 mod policy;
 mod requests;
 mod status;
@@ -25,6 +26,7 @@ pub use health_check::{
     ActiveCheck, CheckPort, ExpectedBody, GrpcCheck, HealthCheck, HttpCheck, HttpHeader, Initial,
     Readiness, TcpCheck, Terminating,
 };
+pub use passive_check::{ErrorPercent, PassiveCheck};
 pub use policy::{
     LoadBalancer, LoadBalancerType, TargetKind, TargetRef, UpstreamPolicy, UpstreamPolicySpec,
 };
@@ -176,13 +178,14 @@ mod tests {
             "metadata": {"name": "checkout"},
             "spec": {
                 "targetRefs": [{"group": "", "kind": "Service", "name": "checkout"}],
-                "healthCheck": {"active": {"http": {}}},
+                "healthCheck": {"active": {"http": {}}, "passive": {}},
                 "retry": {},
                 "timeouts": {},
             },
         }))
         .unwrap();
-        let active = policy.spec.health_check.unwrap().active.unwrap();
+        let health_check = policy.spec.health_check.unwrap();
+        let (active, passive) = (health_check.active.unwrap(), health_check.passive.unwrap());
         assert_eq!(active.interval, Duration::new("5s"));
         assert_eq!(active.timeout, None);
         assert_eq!(
@@ -190,6 +193,13 @@ mod tests {
             (3, 2)
         );
         assert_eq!(active.http.unwrap().expected_statuses, ["200-399"]);
+        assert_eq!(
+            (passive.consecutive_errors, passive.consecutive_5xx),
+            (5, 0)
+        );
+        assert_eq!(passive.error_percent, None);
+        assert_eq!(passive.base_ejection, Duration::new("10s"));
+        assert_eq!(passive.max_ejected_percent, 50);
         assert_eq!(policy.spec.retry.unwrap().codes, [502, 503, 504]);
         assert_eq!(policy.spec.timeouts.unwrap().connect, Duration::new("1s"));
     }

@@ -61,6 +61,10 @@ pub(crate) async fn kubectl_explain_reads_like_documentation(stage: &Stage) -> a
             "upol.spec.healthCheck.active",
             &["interval", "default 5s", "unhealthyThreshold", "default 3"],
         ),
+        (
+            "upol.spec.healthCheck.passive",
+            &["consecutiveErrors", "default 5", "maxEjectedPercent"],
+        ),
         ("upol.spec.targetRefs", &["sectionName"]),
         ("upol.status.unhealthyPeers", &["reason", "since"]),
     ] {
@@ -97,6 +101,7 @@ const INGRESS: &str = "targetRefs: [{group: networking.k8s.io, kind: Ingress, na
 fn wrong() -> Vec<(&'static str, String, &'static str)> {
     let on_service = |rest: &str| format!("{SERVICE}, {rest}");
     let check = |rest: &str| format!("{SERVICE}, healthCheck: {{active: {{{rest}}}}}");
+    let passive = |rest: &str| format!("{SERVICE}, healthCheck: {{passive: {{{rest}}}}}");
     vec![
         ("no target", "targetRefs: []".into(), "should have at least 1 items"),
         ("no targetRefs", "retry: {}".into(), "Required value"),
@@ -156,6 +161,16 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
         ("a Host among the headers", check("http: {headers: [{name: Host, value: a}]}"), "use the field host"),
         ("two expectations of a body", check("http: {expectedBody: {contains: a, regex: b}}"), "exactly one of contains and regex"),
         ("a method of no check", check("http: {method: DELETE}"), "supported values"),
+        ("outlier detection without a rule", passive("consecutiveErrors: 0"), "no rule is left that ejects"),
+        ("a negative number of errors", passive("consecutiveErrors: -1"), "should be greater than or equal to 0"),
+        ("an ejection that is too short", passive("baseEjection: 10ms"), "baseEjection must be 100ms to 24h"),
+        ("an ejection that is too long", passive("maxEjection: 48h"), "maxEjection must be at most 24h"),
+        ("a longest ejection below the first", passive("baseEjection: 10s, maxEjection: 5s"), "maxEjection must not be shorter than baseEjection"),
+        ("101 % of ejected peers", passive("maxEjectedPercent: 101"), "should be less than or equal to 100"),
+        ("errors of 0 %", passive("errorPercent: {threshold: 0}"), "should be greater than or equal to 1"),
+        ("a share of no request", passive("errorPercent: {minRequests: 0}"), "should be greater than or equal to 1"),
+        ("a window of an hour", passive("errorPercent: {window: 1h}"), "window must be 1s to 10m"),
+        ("outlier detection for an Ingress", format!("{INGRESS}, healthCheck: {{passive: {{}}}}"), "every targetRef must be a Service"),
         ("an unknown balancer", on_service("loadBalancer: {type: Random}"), "supported values: \"RoundRobin\", \"LeastRequest\""),
         ("11 tries", on_service("retry: {attempts: 11}"), "should be less than or equal to 10"),
         ("a retry of status 200", on_service("retry: {codes: [200]}"), "should be greater than or equal to 400"),
@@ -201,7 +216,9 @@ pub(crate) async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result
         "{SERVICE}, healthCheck: {{readiness: Ignore, terminating: Never, panicThreshold: 50, active: {{\
          http: {{method: HEAD, path: '/a?b=c', host: a.test, headers: [{{name: X-A, value: b}}], \
          expectedStatuses: ['200', '300-399'], expectedBody: {{regex: 'o.'}}}}, port: admin, interval: 1m30s, \
-         timeout: 500ms, jitterPercent: 0, unhealthyThreshold: 1, healthyThreshold: 1, initial: Healthy}}}}, \
+         timeout: 500ms, jitterPercent: 0, unhealthyThreshold: 1, healthyThreshold: 1, initial: Healthy}}, \
+         passive: {{consecutiveErrors: 0, consecutive5xx: 3, errorPercent: {{threshold: 100, minRequests: 1, window: 1m}}, \
+         baseEjection: 1s, maxEjection: 1s, maxEjectedPercent: 0}}}}, \
          loadBalancer: {{type: RoundRobin}}, retry: {{attempts: 0, codes: [502], failures: [Reset], backoff: 0s, \
          perTryTimeout: 1s, nonIdempotent: WithIdempotencyKey, samePeer: Never, \
          budget: {{percent: 10, interval: 5s, minRetries: 0}}}}, \
@@ -222,6 +239,14 @@ pub(crate) async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result
         (
             "grpc-service",
             &format!("{SERVICE}, healthCheck: {{active: {{grpc: {{service: shop.v1.Cart}}}}}}"),
+        ),
+        (
+            "passive",
+            &format!("{SERVICE}, healthCheck: {{passive: {{errorPercent: {{}}}}}}"),
+        ),
+        (
+            "passive-long",
+            &format!("{SERVICE}, healthCheck: {{passive: {{baseEjection: 10m}}}}"),
         ),
         (
             "tcp",

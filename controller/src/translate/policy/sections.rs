@@ -3,6 +3,8 @@
 //! The API server has checked most of this already; files and older definitions have not. Each section
 //! is judged by itself, so that a typo in one does not switch the others off.
 
+mod passive;
+
 use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
 use hale_crds::{
@@ -117,7 +119,7 @@ fn health_check(section: &HealthCheck) -> Judged<Health> {
             },
             panic_threshold,
             active: section.active.as_ref().map(active).transpose()?,
-            passive: None,
+            passive: section.passive.as_ref().map(passive::passive).transpose()?,
         },
         check_at,
     })
