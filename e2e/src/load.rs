@@ -10,7 +10,7 @@
 use anyhow::ensure;
 use bytes::Bytes;
 use http::{Method, Request};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use std::collections::{BTreeMap, VecDeque};
@@ -36,8 +36,10 @@ pub struct Plan {
     pub server: SocketAddr,
     /// The Host.
     pub host: String,
-    /// GET, or another method without a body.
+    /// GET, or another method.
     pub method: Method,
+    /// What each request carries; empty is no body.
+    pub body: Bytes,
     /// The path.
     pub path: String,
     /// Requests per second.
@@ -54,7 +56,7 @@ struct Shared {
     plan: Plan,
     began: Instant,
     stop: Notify,
-    idle: Mutex<VecDeque<SendRequest<Empty<Bytes>>>>,
+    idle: Mutex<VecDeque<SendRequest<Full<Bytes>>>>,
     /// Requests that looked for a connection: the first ones open theirs.
     asked: AtomicU64,
     report: Mutex<Report>,
@@ -131,6 +133,12 @@ impl Report {
         Ok(())
     }
 
+    /// Requests that did not get a whole 200.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failures.values().map(|(count, _)| count).sum()
+    }
+
     fn wait(&self, percent: usize) -> Duration {
         let mut waits = self.waits.clone();
         waits.sort_unstable();
@@ -143,7 +151,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let failed: u64 = self.failures.values().map(|(count, _)| count).sum();
+        let failed = self.failed();
         let (p50, p99, max) = (self.wait(50), self.wait(99), self.wait(100));
         write!(
             f,
@@ -213,7 +221,7 @@ async fn exchange(shared: &Shared, number: u64) -> Result<String, String> {
             .uri(&shared.plan.path)
             .header("host", &shared.plan.host)
             .header("x-test-id", number)
-            .body(Empty::new());
+            .body(Full::new(shared.plan.body.clone()));
         let response = match sender
             .try_send_request(request.map_err(|error| error.to_string())?)
             .await
@@ -254,7 +262,7 @@ async fn exchange(shared: &Shared, number: u64) -> Result<String, String> {
 }
 
 /// The open connection that waits longest for a request, once there are enough.
-fn idle(shared: &Shared) -> Option<SendRequest<Empty<Bytes>>> {
+fn idle(shared: &Shared) -> Option<SendRequest<Full<Bytes>>> {
     if shared.asked.fetch_add(1, Ordering::Relaxed) < CONNECTIONS {
         return None;
     }
@@ -267,7 +275,7 @@ fn idle(shared: &Shared) -> Option<SendRequest<Empty<Bytes>>> {
     None
 }
 
-async fn connect(server: SocketAddr) -> Result<SendRequest<Empty<Bytes>>, String> {
+async fn connect(server: SocketAddr) -> Result<SendRequest<Full<Bytes>>, String> {
     let stream = TcpStream::connect(server)
         .await
         .map_err(|error| format!("connect: {error}"))?;

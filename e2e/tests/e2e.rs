@@ -15,6 +15,7 @@ mod outage;
 mod policies;
 mod rollout;
 mod routing;
+mod scale;
 mod stage;
 mod tls;
 

@@ -2,6 +2,7 @@
 
 use crate::crd;
 use crate::origin::{Origin, ingress, patient_policy};
+use crate::scale::Scale;
 use crate::stage::{HALE_NAMESPACE, SOON, Stage};
 use anyhow::{Context as _, ensure};
 use hale_e2e::images;
@@ -133,7 +134,7 @@ pub(crate) async fn helm_upgrade_fails_no_request(stage: &Stage) -> anyhow::Resu
     stage.serves(&host, "/", &origin).await?;
     let before = stage.world.hale_pods().await?;
 
-    let load = stage.load(&host, 200).await?;
+    let load = stage.load(&host, Scale::of_upgrade().rate).await?;
     stage
         .world
         .helm(
@@ -154,7 +155,8 @@ pub(crate) async fn helm_upgrade_fails_no_request(stage: &Stage) -> anyhow::Resu
     })
     .await?;
     let report = load.stop().await?;
-    eprintln!("e2e: helm upgrade at 200 requests/s: {report}");
+    let run = "Hale's own rolling update (helm upgrade), 2 replicas behind the Service, GET";
+    Scale::of_upgrade().print(run, "0 fail", &report, "");
     report.none_failed(1_000)
 }
 

@@ -1,6 +1,7 @@
 //! The control plane fails; traffic must not.
 
 use crate::origin::{Backend, Origin, ingress, patient_policy};
+use crate::scale::Scale;
 use crate::stage::{HALE_NAMESPACE, SOON, Stage};
 use anyhow::{Context as _, ensure};
 use hale_e2e::load::Load;
@@ -41,7 +42,7 @@ pub(crate) async fn a_minute_without_the_api_server_fails_no_request(
     stage.condition("checkout", "Healthy", "True", SOON).await?;
     let pods = origin.pods(stage).await?;
 
-    let load = stage.load(&host, 100).await?;
+    let load = stage.load(&host, Scale::of_outage().rate).await?;
     more(&load, 200).await?;
     cluster.stop_control_plane().await?;
     let outcome = without_control_plane(stage, &load, &pods[1]).await;
@@ -85,7 +86,8 @@ async fn without_control_plane(stage: &Stage, load: &Load, dead: &Backend) -> an
     .await?;
     tokio::time::sleep_until(end).await;
     let report = load.so_far();
-    eprintln!("e2e: 60 s without the API server at 100 requests/s: {report}");
+    let run = "60 s without the API server, in which one of 4 pods dies, GET";
+    Scale::of_outage().print(run, "0 fail", &report, "");
     report.none_failed(5_000)
 }
 

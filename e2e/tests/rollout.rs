@@ -1,6 +1,7 @@
 //! Pods that come and go while requests do.
 
 use crate::origin::{Origin, ingress, patient_policy};
+use crate::scale::Scale;
 use crate::stage::{SOON, Stage};
 use anyhow::{Context as _, ensure};
 use hale_e2e::client::Ask;
@@ -26,7 +27,7 @@ async fn restart(stage: &Stage, origin: &Origin) -> anyhow::Result<()> {
     let deployment = format!("deployment/{}", origin.name);
     stage.kubectl(&["rollout", "restart", &deployment]).await?;
     stage
-        .kubectl(&["rollout", "status", &deployment, "--timeout=60s"])
+        .kubectl(&["rollout", "status", &deployment, "--timeout=120s"])
         .await?;
     origin.is_ready(stage).await?;
     // Pods that are going serve until their end, which is a while after the rollout's.
@@ -41,22 +42,25 @@ async fn restart(stage: &Stage, origin: &Origin) -> anyhow::Result<()> {
 pub(crate) async fn a_rolling_restart_under_load_fails_no_request(
     stage: &Stage,
 ) -> anyhow::Result<()> {
-    let origin = Origin::new("checkout", 5);
+    let scale = Scale::of_restart();
+    let origin = Origin::new("checkout", scale.pods);
     let host = stage.host("www");
     stage.apply(&ingress("shop", &host, "checkout")).await?;
     stage.apply(&patient_policy("checkout", "checkout")).await?;
     stage.start(&[&origin]).await?;
     stage.serves(&host, "/", &origin).await?;
 
-    let load = stage.load(&host, 200).await?;
+    let load = stage.load(&host, scale.rate).await?;
     sends(&load, 400).await?;
     restart(stage, &origin).await?;
     load.forget_pods();
     sends(&load, 400).await?;
+    scale.whole(&load).await?;
     let report = load.stop().await?;
-    eprintln!("e2e: rolling restart of 5 pods at 200 requests/s: {report}");
+    let run = format!("rolling restart of {} pods, GET", scale.pods);
+    scale.print(&run, "0 fail", &report, "");
     ensure!(
-        report.pods.len() == 5,
+        i32::try_from(report.pods.len()) == Ok(scale.pods),
         "the new pods share the requests: {:?}",
         report.pods
     );
@@ -66,6 +70,7 @@ pub(crate) async fn a_rolling_restart_under_load_fails_no_request(
 pub(crate) async fn in_a_rolling_restart_no_post_is_executed_twice(
     stage: &Stage,
 ) -> anyhow::Result<()> {
+    let scale = Scale::of_restart();
     let collector = Origin::new("collector", 1);
     stage.start(&[&collector]).await?;
     let collector = collector
@@ -76,7 +81,7 @@ pub(crate) async fn in_a_rolling_restart_no_post_is_executed_twice(
     let to = SocketAddr::new(collector.ip, 8081).to_string();
     let origin = Origin {
         collector: Some(to),
-        ..Origin::new("checkout", 5)
+        ..Origin::new("checkout", scale.pods)
     };
     let host = stage.host("www");
     stage.apply(&ingress("shop", &host, "checkout")).await?;
@@ -84,12 +89,12 @@ pub(crate) async fn in_a_rolling_restart_no_post_is_executed_twice(
     stage.start(&[&origin]).await?;
     stage.serves(&host, "/", &origin).await?;
 
-    let load = stage.load_of(Method::POST, &host, 200).await?;
+    let load = stage.load_of(Method::POST, &host, scale.rate).await?;
     sends(&load, 200).await?;
     restart(stage, &origin).await?;
     sends(&load, 200).await?;
+    scale.whole(&load).await?;
     let report = load.stop().await?;
-    eprintln!("e2e: the same with POST: {report}");
 
     let mut executed = collector.counts().await?;
     for pod in origin.pods(stage).await? {
@@ -98,6 +103,9 @@ pub(crate) async fn in_a_rolling_restart_no_post_is_executed_twice(
         }
     }
     let twice: Vec<_> = executed.iter().filter(|(_, count)| **count > 1).collect();
+    let run = format!("rolling restart of {} pods, POST of 1 KiB", scale.pods);
+    let wanted = "0 executed twice; failures only after bytes were sent, ≤ 1 in 100,000";
+    scale.print(&run, wanted, &report, &format!(", {} twice", twice.len()));
     ensure!(twice.is_empty(), "executed more than once: {twice:?}");
     let missing = report.good.saturating_sub(executed.len() as u64);
     ensure!(

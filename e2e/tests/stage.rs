@@ -359,7 +359,7 @@ impl Stage {
         self.load_of(Method::GET, host, rate).await
     }
 
-    /// The same with another method.
+    /// The same with another method; a POST carries 1 KiB.
     pub(crate) async fn load_of(
         &self,
         method: Method,
@@ -367,10 +367,12 @@ impl Stage {
         rate: u32,
     ) -> anyhow::Result<Load> {
         let (server, host, path) = (self.world.hale(80).await?, host.to_owned(), "/".to_owned());
+        let length = if method == Method::POST { 1024 } else { 0 };
         Ok(Load::start(Plan {
             server,
             host,
             method,
+            body: vec![b'x'; length].into(),
             path,
             rate,
         }))

@@ -206,7 +206,7 @@ def half500(hale, folder, options):
         answers = [(at, int(status)) for at, _, _, status in scene.origins[0].lines("request")]
     seen = sum(row.status == 500 for row in outcome.rows)
     others = [row for row in outcome.failed() if row.status != 500]
-    out = ejected_after(answers)
+    out = ejected_after(answers, outcome.rows[-1].due)
     took = f"ejected {ms(out)} after the threshold" if out is not None else "not ejected"
     got = f"{took}; {seen} of {len(outcome.rows)} ({seen / len(outcome.rows):.2%}) see a 500"
     got += f", {len(others)} fail otherwise: {outcome.why()}" if others else ""
@@ -215,15 +215,24 @@ def half500(hale, folder, options):
     return [Row(f"one of 3 answers 500 half of the time, {RATE} req/s, 30 s", wanted, got, good)]
 
 
-def ejected_after(answers):
-    """From the third 500 in a row to the last request before a silence of 3 s; None if there is no silence."""
-    row, threshold = 0, None
-    for (at, status), after in zip(answers, [*answers[1:], (float("inf"), 0)]):
-        row = row + 1 if status == 500 else 0
-        threshold = at if threshold is None and row == 3 else threshold
-        if threshold is not None and after[0] - at > 3:
-            return at - threshold if after[0] != float("inf") or len(answers) < 2000 else None
+def ejected_after(answers, end):
+    """Seconds from when a rule of PASSIVE is met to the last request before a silence of 3 s; None without one."""
+    threshold = None
+    for number, (at, _) in enumerate(answers):
+        if threshold is None and met(answers[: number + 1]):
+            threshold = at
+        after = answers[number + 1][0] if number + 1 < len(answers) else end
+        if threshold is not None and after - at > 3:
+            return at - threshold
     return None
+
+
+def met(answers):
+    """Whether the last answers are three 500 in a row, or half of at least 20 within 10 s."""
+    recent = [status for at, status in answers if at > answers[-1][0] - 10]
+    errors = sum(status == 500 for status in recent)
+    in_a_row = len(recent) >= 3 and all(status == 500 for status in recent[-3:])
+    return in_a_row or (len(recent) >= 20 and errors * 2 >= len(recent))
 
 
 def healthy(hale, folder, options):
