@@ -32,6 +32,9 @@ pub use teller::Teller;
 
 /// How often a finding that lasts is told again: Events live for an hour.
 const REMIND: Duration = Duration::from_secs(30 * 60);
+/// How long an upstream that never served may have no eligible peer before that is told: the first pod of a new
+/// Deployment needs a moment.
+const FIRST_PEER: Duration = Duration::from_secs(10);
 
 /// One thing to say.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,17 +83,28 @@ struct Memory {
     findings: HashMap<(ObjectRef, &'static str, String), Instant>,
     /// Peers that fail, and the reason that was told; `None` before the first look.
     failing: Option<HashMap<PeerKey, Reason>>,
-    /// Upstreams with peers and none that is eligible.
-    dead: HashSet<UpstreamId>,
+    /// Upstreams with peers.
+    upstreams: HashMap<UpstreamId, Alive>,
     /// Generations of the Ingresses that are served; `None` before the first look.
     synced: Option<HashMap<ObjectRef, Option<i64>>>,
+}
+
+/// Whether an upstream with peers can serve.
+#[derive(Clone, Copy, Debug)]
+enum Alive {
+    /// It does.
+    Yes,
+    /// Since when it has not, not having served before: not told yet.
+    NotYet(Instant),
+    /// It does not, and that was told.
+    Told,
 }
 
 impl Memory {
     fn compare(&mut self, published: &Published, report: &Report, now: Instant) -> Vec<Note> {
         let audience = Audience::new(published);
         let mut notes = self.findings(published, &audience, now);
-        notes.extend(self.peers(report, &audience));
+        notes.extend(self.peers(report, &audience, now));
         notes.extend(self.synced(published, &audience));
         notes
     }
@@ -134,17 +148,17 @@ impl Memory {
         notes
     }
 
-    fn peers(&mut self, report: &Report, audience: &Audience<'_>) -> Vec<Note> {
+    fn peers(&mut self, report: &Report, audience: &Audience<'_>, now: Instant) -> Vec<Note> {
         let first = self.failing.is_none();
         let before = self.failing.take().unwrap_or_default();
         let mut failing = HashMap::new();
-        let mut dead = HashSet::new();
         let mut notes = Vec::new();
         for upstream in &report.upstreams {
             for peer in &upstream.peers {
                 let key = (upstream.id.clone(), peer.address, peer.pod.clone());
                 let was = before.get(&key);
-                match peer.reason.filter(|reason| tells(*reason)) {
+                // Readiness and termination are told by Kubernetes itself.
+                match peer.reason.filter(|_| peer.fails()) {
                     Some(reason) => {
                         if !first && was != Some(&reason) {
                             notes.extend(unhealthy(upstream, peer, reason, audience));
@@ -158,15 +172,44 @@ impl Memory {
                     None => {}
                 }
             }
-            if !upstream.peers.is_empty() && upstream.serving == 0 {
-                if !first && !self.dead.contains(&upstream.id) {
-                    notes.extend(nobody_left(upstream, audience));
-                }
-                dead.insert(upstream.id.clone());
-            }
         }
         self.failing = Some(failing);
-        self.dead = dead;
+        notes.extend(self.outages(report, audience, first, now));
+        notes
+    }
+
+    /// Upstreams of which no peer is left. One without any peer has a finding of its own, and begins anew.
+    fn outages(
+        &mut self,
+        report: &Report,
+        audience: &Audience<'_>,
+        first: bool,
+        now: Instant,
+    ) -> Vec<Note> {
+        let mut notes = Vec::new();
+        let mut upstreams = HashMap::new();
+        let with_peers = report.upstreams.iter().filter(|it| !it.peers.is_empty());
+        for upstream in with_peers {
+            let before = self.upstreams.get(&upstream.id).copied();
+            let alive = if upstream.serving > 0 {
+                Alive::Yes
+            } else if first {
+                Alive::Told
+            } else {
+                match before.unwrap_or(Alive::NotYet(now)) {
+                    Alive::NotYet(since) if now.duration_since(since) < FIRST_PEER => {
+                        Alive::NotYet(since)
+                    }
+                    Alive::Told => Alive::Told,
+                    Alive::Yes | Alive::NotYet(_) => {
+                        notes.extend(nobody_left(upstream, audience));
+                        Alive::Told
+                    }
+                }
+            };
+            upstreams.insert(upstream.id.clone(), alive);
+        }
+        self.upstreams = upstreams;
         notes
     }
 
@@ -200,18 +243,6 @@ impl Memory {
     }
 }
 
-/// Reasons that are worth an Event. Readiness and termination are told by Kubernetes itself.
-fn tells(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::ActiveCheckFailed
-            | Reason::Ejected
-            | Reason::ConnectRefused
-            | Reason::ConnectTimeout
-            | Reason::TlsError
-    )
-}
-
 fn name(peer: &PeerReport) -> String {
     match &peer.pod {
         Some(pod) => format!("{pod} ({})", peer.address),
@@ -230,10 +261,10 @@ fn unhealthy(
     } else {
         "PeerUnhealthy"
     };
-    let fate = if peer.serving {
-        "still gets requests, because too few peers pass"
-    } else {
-        "gets no requests"
+    let fate = match (peer.serving, upstream.panic) {
+        (true, true) => "still gets requests, because too few peers pass",
+        (true, false) => "gets requests only where no other peer does",
+        (false, _) => "gets no requests",
     };
     let message = without_count(&peer.message);
     let note = format!(
