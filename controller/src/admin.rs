@@ -17,10 +17,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 mod api;
+mod context;
 mod health;
 mod query;
 
 pub use api::{Api, ControllerState, FindingLine};
+pub use context::Context;
 pub use health::Health;
 pub(crate) use query::encode;
 

@@ -90,7 +90,7 @@ impl Process {
         let metrics = Metrics::new(&mut registry);
         let publisher = Arc::new(Publisher::new(
             dataplane.clone(),
-            settings,
+            settings.clone(),
             metrics.clone(),
             lifecycle.clone(),
         ));
@@ -102,6 +102,8 @@ impl Process {
             dataplane: dataplane.clone(),
             lifecycle: lifecycle.clone(),
             controller: controller_state(publisher.newest(), leads),
+            newest: publisher.newest(),
+            settings,
         });
         let healthz = healthz
             .into_iter()
@@ -208,11 +210,7 @@ fn controller_state(
                 .read_findings
                 .iter()
                 .chain(&published.translation.findings)
-                .map(|finding| FindingLine {
-                    object: finding.object.to_string(),
-                    reason: finding.reason.as_str().to_owned(),
-                    message: finding.message.clone(),
-                })
+                .map(FindingLine::from)
         });
         ControllerState {
             leader: leads.as_ref().map(|leads| *leads.borrow()),

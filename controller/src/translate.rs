@@ -25,6 +25,8 @@ use crate::{
     settings::{ObjectKey, Settings},
 };
 
+pub(crate) use class::why_not_ours;
+
 use certificates::Certificates;
 use findings::Findings;
 use hosts::Hosts;

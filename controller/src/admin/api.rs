@@ -4,13 +4,18 @@ use std::net::IpAddr;
 
 use hale_dataplane::{
     Dataplane,
-    report::{Report, WhyRequest},
+    report::{Report, WhyReport, WhyRequest},
 };
 use http::StatusCode;
 use serde::Serialize;
 
-use super::{Answer, Answers, query};
-use crate::lifecycle::{Lifecycle, Phase};
+use super::{Answer, Answers, Context, context, query};
+use crate::{
+    finding::Finding,
+    lifecycle::{Lifecycle, Phase},
+    publish::Newest,
+    settings::Settings,
+};
 
 /// What the controller adds to the dataplane's report.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -24,7 +29,7 @@ pub struct ControllerState {
 }
 
 /// What is wrong with an object.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FindingLine {
     /// `Ingress shop/cart`.
@@ -35,6 +40,16 @@ pub struct FindingLine {
     pub message: String,
 }
 
+impl From<&Finding> for FindingLine {
+    fn from(finding: &Finding) -> Self {
+        Self {
+            object: finding.object.to_string(),
+            reason: finding.reason.as_str().to_owned(),
+            message: finding.message.clone(),
+        }
+    }
+}
+
 /// Answers `hale status` and `hale why`.
 pub struct Api {
     /// The proxy.
@@ -43,6 +58,10 @@ pub struct Api {
     pub lifecycle: Lifecycle,
     /// What the controller knows now.
     pub controller: Box<dyn Fn() -> ControllerState + Send + Sync>,
+    /// What was published last.
+    pub newest: Newest,
+    /// What the command line decided.
+    pub settings: Settings,
 }
 
 #[derive(Serialize)]
@@ -54,6 +73,15 @@ struct Status {
     controller: ControllerState,
     #[serde(flatten)]
     report: Report,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Why {
+    #[serde(flatten)]
+    why: WhyReport,
+    #[serde(flatten)]
+    context: Context,
 }
 
 impl Answers for Api {
@@ -98,7 +126,13 @@ impl Api {
             Err(message) => return Answer::text(StatusCode::BAD_REQUEST, message),
         };
         match self.dataplane.why(&request) {
-            Some(why) => json(&why),
+            Some(why) => {
+                let newest = self.newest.borrow().clone();
+                let context = newest.map_or_else(Context::default, |published| {
+                    context::of(&published, &self.settings, &request, &why)
+                });
+                json(&Why { why, context })
+            }
             None => Answer::text(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "nothing is served yet: no table was published",

@@ -91,5 +91,7 @@ pub(super) struct Why {
     pub(super) reason: Option<String>,
     pub(super) message: String,
     pub(super) nearest: Vec<String>,
+    pub(super) not_served: Vec<Finding>,
+    pub(super) findings: Vec<Finding>,
     pub(super) upstream: Option<Upstream>,
 }

@@ -40,6 +40,12 @@ pub(super) fn write(url: &str, why: &Why, now: Timestamp) -> String {
     if let Some(upstream) = &why.upstream {
         status_table::write_one(&mut text, upstream, now);
     }
+    status_table::write_findings(
+        &mut text,
+        "Ingresses for this host that are not served",
+        &why.not_served,
+    );
+    status_table::write_findings(&mut text, "Findings", &why.findings);
     text
 }
 
@@ -55,6 +61,8 @@ mod tests {
             "reason": "NoEligiblePeer", "message": "No peer of shop/checkout:http may be picked",
             "upstream": {"id": "shop/checkout:http", "checked": true, "serving": 0, "peers": [
                 {"address": "10.244.0.7:8080", "standing": "Exclude", "reason": "NotReady", "message": "the pod is not ready"}]},
+            "notServed": [{"object": "Ingress shop/old", "reason": "IngressNotOurs", "message": "it names no class"}],
+            "findings": [{"object": "Service shop/checkout", "reason": "NoEndpoints", "message": "no pods"}],
         }))
         .unwrap();
         let text = write("http://shop.example/cart", &why, Timestamp::UNIX_EPOCH);
@@ -64,6 +72,8 @@ mod tests {
             "from      Ingress shop/web\n",
             "shop/checkout:http  0/1 serving\n",
             "the pod is not ready\n",
+            "not served\n  Ingress shop/old IngressNotOurs: it names no class\n",
+            "Findings\n  Service shop/checkout NoEndpoints: no pods\n",
         ] {
             assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
         }

@@ -192,12 +192,7 @@ fn unhealthy(upstreams: &[&UpstreamReport], there: &[UnhealthyPeer]) -> (Vec<Unh
         .filter(|(peer, _)| !peer.serving || peer.fails())
         .collect();
     out.sort_by_key(|(peer, reason)| {
-        (
-            !peer.fails(),
-            *reason,
-            peer.since.as_second(),
-            peer.address,
-        )
+        (!peer.fails(), *reason, peer.since.as_second(), peer.address)
     });
     out.dedup_by_key(|(peer, _)| peer.address);
     let omitted = out.len().saturating_sub(MAX_UNHEALTHY_PEERS);

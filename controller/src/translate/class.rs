@@ -40,8 +40,48 @@ pub(super) fn watched(settings: &Settings, namespace: &str) -> bool {
         .is_none_or(|watched| watched == namespace)
 }
 
-fn is_ours(ingress: &Ingress, cluster: &Cluster, settings: &Settings, default: bool) -> bool {
-    let class_name = ingress
+/// Why an Ingress is not served, and what to do; `None` for one of ours.
+pub(crate) fn why_not_ours(
+    ingress: &Ingress,
+    cluster: &Cluster,
+    settings: &Settings,
+) -> Option<String> {
+    let own = namespace(&ingress.metadata);
+    if !watched(settings, own) {
+        let flag = settings.watch_namespace.as_deref().unwrap_or_default();
+        return Some(format!(
+            "namespace {own} is not watched: --watch-namespace is {flag}"
+        ));
+    }
+    if is_ours(ingress, cluster, settings, default_class(cluster, settings)) {
+        return None;
+    }
+    let classes = cluster.ingress_classes();
+    let wanted = classes
+        .iter()
+        .find(|(_, class)| has_our_controller(class, settings))
+        .map_or(settings.ingress_class.as_str(), |(name, _)| name);
+    let why = match class_name(ingress) {
+        None => "it names no class, and no default class is Hale's".to_owned(),
+        Some(name) => match classes.get(name) {
+            None => format!("there is no IngressClass {name}, which it names"),
+            Some(class) => format!(
+                "its class {name} belongs to the controller {}, not to {}",
+                class
+                    .spec
+                    .as_ref()
+                    .and_then(|spec| spec.controller.as_deref())
+                    .unwrap_or("of nobody"),
+                settings.controller_class
+            ),
+        },
+    };
+    Some(format!("{why}: set spec.ingressClassName to {wanted}"))
+}
+
+/// The class that an Ingress names.
+fn class_name(ingress: &Ingress) -> Option<&str> {
+    ingress
         .spec
         .as_ref()
         .and_then(|spec| spec.ingress_class_name.as_deref())
@@ -50,8 +90,11 @@ fn is_ours(ingress: &Ingress, cluster: &Cluster, settings: &Settings, default: b
                 .annotations()
                 .get(CLASS_ANNOTATION)
                 .map(String::as_str)
-        });
-    match class_name {
+        })
+}
+
+fn is_ours(ingress: &Ingress, cluster: &Cluster, settings: &Settings, default: bool) -> bool {
+    match class_name(ingress) {
         Some(name) => match cluster.ingress_classes().get(name) {
             Some(class) => has_our_controller(class, settings),
             None => name == settings.ingress_class,
