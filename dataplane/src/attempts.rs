@@ -9,23 +9,21 @@ use tokio::time::Instant;
 
 use crate::{
     access_log::Attempt,
-    body::{Progress, RequestBody},
+    body::RequestBody,
     config::RequestPolicy,
     exchange::{Exchange, outcome_of},
-    forward::{self, AttemptError, Lease, Limits, Patience, Phase},
+    forward::{self, AttemptError, Lease, Limits, Phase},
     metrics::Outcome,
     pipeline::Answer,
     reason::Reason,
     reject::Reject,
     report,
-    retry::{Nature, Next, Reply, Tries},
+    retry::{Nature, Next, Tries},
     table::{Peer, Upstream},
 };
 
-/// How recently a kept connection must have been used to carry a request that cannot be repeated. Servers
-/// close idle connections after a second at the least, and most after several: half of it leaves room for the
-/// way there and for clocks that began before ours.
-const FRESH: Duration = Duration::from_millis(500);
+/// How recently a kept connection must have been used to carry a request that cannot be repeated.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// The request as it goes upstream, without its body; made again for each try.
 #[derive(Clone)]
@@ -60,8 +58,6 @@ pub(crate) struct Attempts<'a> {
     /// Whether a kept connection may be used.
     reuse: bool,
     last: Option<Box<AttemptError>>,
-    /// The budget had no room for another try.
-    spent: bool,
 }
 
 /// What follows an attempt.
@@ -69,7 +65,7 @@ enum Step {
     Done(Result<Answer, Reject>),
     Again {
         request: Request<RequestBody>,
-        wait: Duration,
+        backoff: Duration,
     },
 }
 
@@ -91,7 +87,6 @@ impl<'a> Attempts<'a> {
             bodyless: true,
             reuse: true,
             last: None,
-            spent: false,
         }
     }
 
@@ -102,18 +97,19 @@ impl<'a> Attempts<'a> {
         head: Head,
         body: RequestBody,
     ) -> Result<Answer, Reject> {
-        self.spare = self.nature.kept().then(|| head.clone());
+        self.spare = self.nature.repeatable.then(|| head.clone());
         self.bodyless = body.is_end_stream();
         let upstream = self.upstream;
         let mut request = head.with(body);
         loop {
-            let Some((index, peer)) = pick(upstream, &self.tried, self.same_peer()) else {
+            let trial = upstream.trial(&self.tried, self.spare.is_some());
+            let found = trial.or_else(|| pick(upstream, &self.tried, self.same_peer()));
+            let Some((index, peer)) = found else {
                 return Err(unserved(exchange, upstream, self.last.as_deref()));
             };
             exchange.in_flight = Some(peer.state.vitals.track());
             let pool = &exchange.conn.worker.pool;
-            let limits = self.limits(peer, exchange.progress.as_deref());
-            let sent = forward::send(pool, upstream, peer, request, limits).await;
+            let sent = forward::send(pool, upstream, peer, request, self.limits()).await;
             let step = match sent {
                 Ok((response, lease)) => self.answered(exchange, peer, response, lease),
                 Err(error) => self.failed(exchange, peer, error),
@@ -122,13 +118,11 @@ impl<'a> Attempts<'a> {
                 Step::Done(answer) => return answer,
                 Step::Again {
                     request: next,
-                    wait,
+                    backoff,
                 } => {
                     self.tried.push(index);
-                    if !wait.is_zero() {
-                        // The peer is free meanwhile.
-                        exchange.in_flight = None;
-                        tokio::time::sleep(wait).await;
+                    if !backoff.is_zero() {
+                        tokio::time::sleep(exchange.conn.worker.jitter(backoff)).await;
                     }
                     request = next;
                 }
@@ -150,24 +144,17 @@ impl<'a> Attempts<'a> {
         response: Response<Incoming>,
         lease: Lease,
     ) -> Step {
-        peer.state.vitals.record_success();
-        note(
-            exchange,
-            peer,
-            Outcome::Answered(response.status().as_u16()),
-        );
-        if self.policy.retry.is_some() {
-            let reply = Reply::of(&response);
-            let repeated = reply.worth_a_look().then(|| self.repeated(exchange));
-            let repeated = repeated.flatten();
-            let next = self.tries.after_answer(reply, repeated.is_some());
+        let status = response.status();
+        let in_flight = exchange.in_flight.as_ref();
+        let vitals = &peer.state.vitals;
+        vitals.answered(status.as_u16(), in_flight, Instant::now());
+        note(exchange, peer, Outcome::Answered(status.as_u16()));
+        if self.policy.retry.is_some() && status.as_u16() >= 400 {
+            let repeated = self.repeated(exchange);
+            let next = self.tries.after_status(status, repeated.is_some());
             if let Some(step) = self.again(exchange, next, repeated) {
-                lease.release_after(response.into_body());
                 return step;
             }
-        }
-        if let Some(progress) = &exchange.progress {
-            progress.forget();
         }
         Step::Done(Ok(Answer::Peer {
             response,
@@ -186,21 +173,23 @@ impl<'a> Attempts<'a> {
         if let Some(reject) = client_failed(exchange) {
             return Step::Done(Err(reject));
         }
-        let repeated = match error.request {
-            Some(_) => None,
-            None => self.repeated(exchange),
+        let unsent = error.unsent();
+        let repeated = if unsent {
+            None
+        } else {
+            self.repeated(exchange)
         };
         let next = self.tries.after_error(&error, repeated.is_some());
-        let request = error.request.take().or(repeated);
-        if let Some(step) = self.again(exchange, next, request) {
-            self.last = Some(error);
-            return step;
-        }
-        let mut reject = unserved(exchange, self.upstream, Some(&error));
-        if self.spent {
-            reject = reject.because_spent(error.reason, &error.message);
-        }
-        Step::Done(Err(reject))
+        let request = if unsent {
+            error.request.take()
+        } else {
+            repeated
+        };
+        let step = self.again(exchange, next, request);
+        self.last = Some(error);
+        step.unwrap_or_else(|| {
+            Step::Done(Err(unserved(exchange, self.upstream, self.last.as_deref())))
+        })
     }
 
     /// The request once more, if it was kept.
@@ -216,14 +205,13 @@ impl<'a> Attempts<'a> {
     /// Another try, if deadline and budget leave room for it.
     fn again(
         &mut self,
-        exchange: &mut Exchange,
+        exchange: &Exchange,
         next: Next,
         request: Option<Request<RequestBody>>,
     ) -> Option<Step> {
         let Next::Again {
             reuse,
             backoff,
-            at_least,
             budgeted,
         } = next
         else {
@@ -231,28 +219,19 @@ impl<'a> Attempts<'a> {
         };
         let request = request?;
         let now = Instant::now();
-        if self.deadline.is_some_and(|at| now + at_least >= at) {
+        if self.deadline.is_some_and(|at| now >= at) {
             return None;
         }
-        if budgeted {
-            let elapsed = exchange.conn.worker.elapsed_ms(now);
-            let upstream = self.upstream;
-            let retry = self.policy.retry.as_ref();
-            let active = || active(upstream);
-            let Some(permit) = upstream.budget.withdraw(retry, active, elapsed) else {
-                upstream.metrics.retry_refused();
-                self.spent = true;
-                return None;
-            };
-            exchange.permit = Some(permit);
+        let elapsed = exchange.conn.worker.elapsed_ms(now);
+        let retry = self.policy.retry.as_ref();
+        if budgeted && !self.upstream.budget.withdraw(retry, elapsed) {
+            return None;
         }
         self.reuse = reuse;
-        let drawn = exchange.conn.worker.jitter(backoff);
-        let wait = drawn.max(at_least);
-        Some(Step::Again { request, wait })
+        Some(Step::Again { request, backoff })
     }
 
-    fn limits<'s>(&'s self, peer: &Peer, progress: Option<&'s Progress>) -> Limits<'s> {
+    fn limits(&self) -> Limits {
         let left = self
             .deadline
             .map(|at| at.saturating_duration_since(Instant::now()));
@@ -271,23 +250,8 @@ impl<'a> Attempts<'a> {
             connect: least(self.policy.timeouts.connect),
             head: least(per_try.or(self.policy.timeouts.backend_request)),
             fresh,
-            patience: Patience {
-                tried: &self.tried,
-                repeatable: self.nature.repeatable,
-                progress,
-                on_trial: peer.state.out(),
-            },
         }
     }
-}
-
-/// Requests that the upstream's peers are answering.
-fn active(upstream: &Upstream) -> u64 {
-    upstream
-        .peers
-        .iter()
-        .map(|peer| u64::from(peer.state.vitals.in_flight()))
-        .sum()
 }
 
 /// A peer that is eligible and, if possible, was not tried yet.
@@ -323,9 +287,14 @@ pub(crate) fn note(exchange: &mut Exchange, peer: &Peer, outcome: Outcome) {
 /// Notes an attempt without a response, also in the peer's vitals where it is to blame.
 pub(crate) fn note_failure(exchange: &mut Exchange, peer: &Peer, error: &AttemptError) {
     note(exchange, peer, outcome_of(error.reason));
-    if error.phase <= Phase::Handshake && !error.gave_up {
+    if error.phase <= Phase::Handshake {
         let vitals = &peer.state.vitals;
         vitals.record_connect_failure(error.reason, error.message.as_str(), Instant::now());
+    }
+    if error.blames_peer() && client_failed(exchange).is_none() {
+        let in_flight = exchange.in_flight.as_ref();
+        let vitals = &peer.state.vitals;
+        vitals.failed(&error.message, in_flight, Instant::now());
     }
 }
 

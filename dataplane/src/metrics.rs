@@ -11,9 +11,10 @@
 //! | `hale_request_duration_seconds` | `upstream` | from the request's head to the last byte of the response |
 //! | `hale_upstream_attempts_total` | `upstream`, `outcome` | attempts, by what came of them |
 //! | `hale_upstream_retries_total` | `upstream` | attempts after the first |
-//! | `hale_upstream_retries_refused_total` | `upstream` | attempts that the retry budget had no room for |
 //! | `hale_upstream_in_flight` | `upstream` | requests that peers are answering |
 //! | `hale_probes_total` | `upstream`, `result` (`pass`, `fail`) | active checks |
+//! | `hale_ejections_total` | `upstream`, `rule` | peers taken out for what they answered |
+//! | `hale_upstream_panic` | `upstream` | 1 while failing verdicts are ignored |
 //! | `hale_peers` | `upstream`, `standing`, `reason` | peers now; `reason` is empty where all is well |
 //! | `hale_rejects_total` | `reason` | answers that the proxy gave by itself |
 //! | `hale_connections` | `listener` | connections that are open |
@@ -37,7 +38,12 @@ use std::{
 
 use prometheus_client::registry::Registry;
 
-use crate::{config::UpstreamId, health::ProbeCounters, reason::Reason, report::Report};
+use crate::{
+    config::UpstreamId,
+    health::{EjectionCounters, ProbeCounters},
+    reason::Reason,
+    report::Report,
+};
 
 use shard::Shard;
 
@@ -63,15 +69,13 @@ pub(crate) enum Outcome {
     ProtocolError,
     /// The peer was at its limit.
     Saturated,
-    /// The peer was found failing while it was waited for.
-    PeerFailed,
     /// The client went away first.
     Cancelled,
 }
 
 impl Outcome {
     /// Every outcome; the position of each is its index in a shard.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 9] = [
         Self::Answered(0),
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -80,7 +84,6 @@ impl Outcome {
         Self::UpstreamTimeout,
         Self::ProtocolError,
         Self::Saturated,
-        Self::PeerFailed,
         Self::Cancelled,
     ];
 
@@ -95,7 +98,6 @@ impl Outcome {
             Self::UpstreamTimeout => Reason::UpstreamTimeout.as_str(),
             Self::ProtocolError => Reason::ProtocolError.as_str(),
             Self::Saturated => Reason::Saturated.as_str(),
-            Self::PeerFailed => "PeerFailed",
             Self::Cancelled => "Cancelled",
         }
     }
@@ -110,8 +112,7 @@ impl Outcome {
             Self::UpstreamTimeout => 5,
             Self::ProtocolError => 6,
             Self::Saturated => 7,
-            Self::PeerFailed => 8,
-            Self::Cancelled => 9,
+            Self::Cancelled => 8,
         }
     }
 }
@@ -121,6 +122,7 @@ impl Outcome {
 pub(crate) struct UpstreamMetrics {
     shards: Box<[Shard]>,
     probes: Arc<ProbeCounters>,
+    ejections: Arc<EjectionCounters>,
 }
 
 impl UpstreamMetrics {
@@ -128,6 +130,7 @@ impl UpstreamMetrics {
         Self {
             shards: (0..shards).map(|_| Shard::default()).collect(),
             probes: Arc::default(),
+            ejections: Arc::default(),
         }
     }
 
@@ -146,14 +149,14 @@ impl UpstreamMetrics {
         self.shard().retry();
     }
 
-    /// The budget had no room for another attempt.
-    pub(crate) fn retry_refused(&self) {
-        self.shard().retry_refused();
-    }
-
     /// Where the checks of the upstream's peers are counted.
     pub(crate) fn probes(&self) -> &Arc<ProbeCounters> {
         &self.probes
+    }
+
+    /// Where the ejections of the upstream's peers are counted.
+    pub(crate) fn ejections(&self) -> &Arc<EjectionCounters> {
+        &self.ejections
     }
 
     fn shard(&self) -> &Shard {

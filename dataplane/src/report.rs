@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     config::{ByReason, ObjectRef, Readiness, UpstreamId},
     exchange::{self, Taken},
-    health::{self, Standing, Verdict},
+    health::{self, EjectionRule, Standing, Verdict},
     reason::Reason,
     reject, sanitize,
     table::{Peer, PeerTable, Target, Upstream},
@@ -85,6 +85,9 @@ pub struct PeerReport {
     /// The last check that ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_check: Option<CheckReport>,
+    /// That it is out for what it answered requests with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ejection: Option<EjectionReport>,
     /// Requests sent to it, since this process knows it.
     pub requests: u64,
     /// Requests that it is answering now.
@@ -105,6 +108,20 @@ pub struct CheckReport {
     pub message: String,
     /// How many checks in a row have had this result.
     pub in_a_row: u32,
+}
+
+/// Why a peer is ejected, and until when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EjectionReport {
+    /// The rule that it broke.
+    pub rule: EjectionRule,
+    /// How often it was ejected; fewer times the longer it is quiet.
+    pub times: u32,
+    /// When one request is tried.
+    pub until: Timestamp,
+    /// Whether that time has come: the next request decides.
+    pub on_trial: bool,
 }
 
 /// A request to explain.
@@ -213,7 +230,7 @@ fn no_peer_message(total: usize, by_reason: &ByReason) -> String {
 
 fn peer_report(upstream: &Upstream, peer: &Peer, serving: bool) -> PeerReport {
     let vitals = &peer.state.vitals;
-    let explanation = health::explain(upstream.health(peer), peer.config.readiness, vitals);
+    let explanation = health::explain(&upstream.config.health, peer.config.readiness, vitals);
     PeerReport {
         address: peer.config.address,
         pod: peer.config.pod.clone(),
@@ -226,6 +243,7 @@ fn peer_report(upstream: &Upstream, peer: &Peer, serving: bool) -> PeerReport {
         message: explanation.message,
         since: explanation.since,
         last_check: vitals.last_check().map(|check| (*check).clone()),
+        ejection: health::ejection(&upstream.config.health, vitals),
         requests: vitals.requests(),
         in_flight: vitals.in_flight(),
     }
@@ -239,7 +257,7 @@ pub(crate) fn reject_peers(upstream: &Upstream, detail: bool) -> reject::Peers {
     };
     for peer in &upstream.peers {
         let explanation = health::explain(
-            upstream.health(peer),
+            &upstream.config.health,
             peer.config.readiness,
             &peer.state.vitals,
         );

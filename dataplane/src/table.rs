@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use crate::{
     balance::{self, Eligible, Picker},
     config::{self, Action, Config, Problem, RequestPolicy, UpstreamId},
-    health::{self, ProbeKey, ProbeTarget, Standing, Vitals},
+    health::{self, OutlierTarget, ProbeKey, ProbeTarget, Standing, Verdict, Vitals},
     metrics::{Metrics, UpstreamMetrics},
     retry::Budget,
     route::Router,
@@ -73,10 +73,11 @@ pub(crate) struct Upstream {
     /// Changes when connections made before must not be used: other protocol, other TLS.
     pub(crate) transport: u64,
     pub(crate) picker: Picker,
-    /// Shared by the tables that follow each other: a rollout does not refill it.
-    pub(crate) budget: Arc<Budget>,
+    pub(crate) budget: Budget,
     pub(crate) metrics: Arc<UpstreamMetrics>,
     eligible: ArcSwap<Eligible>,
+    /// Whether an ejected peer waits for its trial.
+    trials: AtomicBool,
     /// Orders refreshes: the last one to read verdicts is the last one to store.
     refresh: Mutex<()>,
 }
@@ -94,7 +95,7 @@ pub(crate) struct PeerState {
     pub(crate) vitals: Arc<Vitals>,
     /// Whether idle connections to it may be kept.
     poolable: AtomicBool,
-    /// Whether it is found failing, or gone.
+    /// Whether it is known to be failing.
     out: AtomicBool,
 }
 
@@ -104,24 +105,12 @@ impl PeerState {
         self.poolable.load(Ordering::Relaxed)
     }
 
-    /// Whether it is found failing, or gone: who waits for it should look elsewhere.
+    /// Whether it is known to be failing: it fails its check, is ejected, has stopped serving or is no
+    /// longer among the peers; and neither a panic nor a trial sends it requests all the same. What waits
+    /// for its answer waits in vain.
     pub(crate) fn out(&self) -> bool {
         self.out.load(Ordering::Relaxed)
     }
-
-    fn set_out(&self, out: bool) {
-        if !self.out.swap(out, Ordering::Relaxed) && out {
-            OUTS.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Counts the times that a peer went out.
-static OUTS: AtomicU64 = AtomicU64::new(0);
-
-/// How often any peer was found failing, or left.
-pub(crate) fn outs() -> u64 {
-    OUTS.load(Ordering::Relaxed)
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -147,25 +136,62 @@ impl Upstream {
                 *picked = true;
             }
         }
+        let mut trials = false;
         for (peer, picked) in self.peers.iter().zip(picked) {
             let keep = picked && next.class != Standing::Draining;
             peer.state.poolable.store(keep, Ordering::Relaxed);
-            peer.state.set_out(!picked && self.fails(peer));
+            let on_trial = self.config.health.passive.is_some() && peer.state.vitals.on_trial();
+            trials |= on_trial;
+            let out = !picked && !on_trial && self.is_failing(peer);
+            peer.state.out.store(out, Ordering::Relaxed);
         }
+        self.trials.store(trials, Ordering::Relaxed);
         if changed {
             self.eligible.store(Arc::new(next));
         }
         changed
     }
 
-    /// Whether a peer is out for more than what Kubernetes says of its readiness: a pod that is not ready or
-    /// drains may well finish what it has.
-    fn fails(&self, peer: &Peer) -> bool {
+    /// Whether a peer fails, whatever Kubernetes says of its readiness.
+    fn is_failing(&self, peer: &Peer) -> bool {
+        let health = &self.config.health;
         let vitals = &peer.state.vitals;
-        let (probe, outlier) = (vitals.probe(), vitals.outlier());
-        let ready = config::Readiness::Ready;
         peer.config.readiness == config::Readiness::Gone
-            || health::standing(&self.config.health, ready, probe, outlier) == Standing::Exclude
+            || (health.active.is_some() && vitals.probe() == Verdict::Fail)
+            || (health.passive.is_some() && vitals.outlier() == Verdict::Fail)
+    }
+
+    /// An ejected peer to which this request, and no other, is to go now: what comes of it decides whether
+    /// the peer is back. It must be handed over at once.
+    ///
+    /// A request that could be repeated is preferred, and one that has failed already is not risked again,
+    /// as long as another peer is left. If none is, an ejected one is tried before its time.
+    pub(crate) fn trial(&self, tried: &[u32], repeatable: bool) -> Option<(u32, &Peer)> {
+        let eligible = self.eligible();
+        let early = eligible.peers.is_empty();
+        if !early && (!tried.is_empty() || !self.trials.load(Ordering::Relaxed)) {
+            return None;
+        }
+        self.config.health.passive.as_ref()?;
+        let now = tokio::time::Instant::now();
+        (0_u32..).zip(&self.peers).find(|(index, peer)| {
+            let vitals = &peer.state.vitals;
+            let otherwise = health::standing(
+                &self.config.health,
+                peer.config.readiness,
+                vitals.probe(),
+                Verdict::Pass,
+            );
+            let wanted = otherwise > Standing::Exclude && otherwise >= eligible.class;
+            let taken = wanted
+                && vitals.outlier() == Verdict::Fail
+                && !tried.contains(index)
+                && vitals.claim_trial(repeatable, early, now);
+            if taken {
+                peer.state.out.store(false, Ordering::Relaxed);
+            }
+            taken
+        })
     }
 
     /// The standing of one of its peers.
@@ -262,8 +288,7 @@ impl PeerTable {
         self.default_route.as_ref()
     }
 
-    /// Marks the peers that `next` no longer has: their idle connections are not kept, and who waits for
-    /// them looks elsewhere.
+    /// Marks the peers that `next` no longer has: their idle connections are not kept.
     pub(crate) fn retire_missing(&self, next: &Self) {
         let kept: std::collections::HashSet<u64> = next
             .upstreams
@@ -273,7 +298,7 @@ impl PeerTable {
         for peer in self.upstreams.iter().flat_map(|upstream| &upstream.peers) {
             if !kept.contains(&peer.state.id) {
                 peer.state.poolable.store(false, Ordering::Relaxed);
-                peer.state.set_out(true);
+                peer.state.out.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -287,7 +312,35 @@ impl PeerTable {
     }
 }
 
+impl PeerTable {
+    /// Every peer whose requests are judged.
+    pub(crate) fn outlier_targets(&self) -> Vec<OutlierTarget> {
+        self.upstreams
+            .iter()
+            .filter(|upstream| upstream.config.health.passive.is_some())
+            .flat_map(|upstream| {
+                let health = Arc::new(upstream.config.health.clone());
+                upstream.peers.iter().map(move |peer| OutlierTarget {
+                    key: upstream.key(peer),
+                    vitals: Arc::clone(&peer.state.vitals),
+                    readiness: peer.config.readiness,
+                    health: Arc::clone(&health),
+                    counters: Arc::clone(upstream.metrics.ejections()),
+                })
+            })
+            .collect()
+    }
+}
+
 impl Upstream {
+    fn key(&self, peer: &Peer) -> ProbeKey {
+        ProbeKey {
+            upstream: self.config.id.clone(),
+            address: peer.config.address,
+            uid: peer.config.uid.clone(),
+        }
+    }
+
     fn compile(new: &config::Upstream, old: Option<&Self>, metrics: &Metrics) -> Self {
         let states: HashMap<(SocketAddr, &str), &Arc<PeerState>> = old
             .iter()
@@ -343,7 +396,8 @@ impl Upstream {
             tls,
             transport,
             picker: Picker::new(next_id()),
-            budget: old.map_or_else(Arc::default, |old| Arc::clone(&old.budget)),
+            budget: Budget::new(),
+            trials: AtomicBool::new(false),
             refresh: Mutex::new(()),
             config: new.clone(),
         }
@@ -357,11 +411,7 @@ impl Upstream {
             // What terminates is on its way out, and its check tells nothing that matters.
             (peer.config.readiness != config::Readiness::Gone).then_some(())?;
             Some(ProbeTarget {
-                key: ProbeKey {
-                    upstream: self.config.id.clone(),
-                    address: peer.config.address,
-                    uid: peer.config.uid.clone(),
-                },
+                key: self.key(peer),
                 vitals: Arc::clone(&peer.state.vitals),
                 check: active.clone()?,
                 address,

@@ -29,7 +29,7 @@ use crate::{
     body::RequestBody,
     config::RequestPolicy,
     exchange::Exchange,
-    forward::{self, Limits, Patience},
+    forward::{self, Limits},
     metrics::Outcome,
     pipeline::Answer,
     reason::Reason,
@@ -72,27 +72,22 @@ pub(crate) async fn open(
     client: Client,
     deadline: Option<Instant>,
 ) -> Result<Answer, Reject> {
-    let mut tries = Tries::new(policy.retry.as_ref(), Nature::upgrade());
+    let mut tries = Tries::new(policy.retry.as_ref(), Nature { repeatable: false });
     let mut tried = Vec::new();
     let mut last = None;
+    let limits = Limits {
+        connect: policy.timeouts.connect,
+        head: policy.timeouts.backend_request,
+        fresh: Duration::ZERO,
+    };
     loop {
-        let Some((index, peer)) = pick(upstream, &tried, tries.same_peer()) else {
+        let trial = upstream.trial(&tried, false);
+        let found = trial.or_else(|| pick(upstream, &tried, tries.same_peer()));
+        let Some((index, peer)) = found else {
             return Err(unserved(exchange, upstream, last.as_deref()));
         };
         exchange.in_flight = Some(peer.state.vitals.track());
-        let limits = Limits {
-            connect: policy.timeouts.connect,
-            head: policy.timeouts.backend_request,
-            fresh: Duration::ZERO,
-            patience: Patience {
-                tried: &tried,
-                repeatable: false,
-                progress: None,
-                on_trial: peer.state.out(),
-            },
-        };
-        let waiting = &exchange.conn.worker.pool.waiting;
-        match forward::send_upgrade(waiting, upstream, peer, request, limits).await {
+        match forward::send_upgrade(upstream, peer, request, limits).await {
             Ok(response)
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
                     && !sanitize::is_websocket_accept(response.headers()) =>
@@ -103,15 +98,17 @@ pub(crate) async fn open(
             }
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 note(exchange, peer, Outcome::Answered(101));
-                peer.state.vitals.record_success();
+                let in_flight = exchange.in_flight.as_ref();
+                let vitals = &peer.state.vitals;
+                vitals.answered(101, in_flight, Instant::now());
                 return Ok(Answer::Own(switch(exchange, policy, response, client)));
             }
             Ok(response) => {
-                note(
-                    exchange,
-                    peer,
-                    Outcome::Answered(response.status().as_u16()),
-                );
+                let status = response.status().as_u16();
+                note(exchange, peer, Outcome::Answered(status));
+                let in_flight = exchange.in_flight.as_ref();
+                let vitals = &peer.state.vitals;
+                vitals.answered(status, in_flight, Instant::now());
                 return Ok(Answer::Peer {
                     response,
                     lease: None,

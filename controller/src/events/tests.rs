@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use hale_crds::{TargetKind, TargetRef};
 use hale_dataplane::{
     config::{ByReason, Readiness},
     health::{Standing, Verdict},
@@ -14,10 +13,7 @@ use super::*;
 use crate::{
     cluster::{Cluster, Objects},
     finding::{Finding, FindingReason},
-    translate::{
-        AcceptedReason, IngressOutcome, Judgement, PolicyOutcome, ProgrammedReason, TargetOutcome,
-        Translation,
-    },
+    translate::{IngressOutcome, Translation},
 };
 
 fn id() -> UpstreamId {
@@ -83,7 +79,7 @@ fn report(failing: &[bool]) -> Report {
         },
         since: Timestamp::UNIX_EPOCH,
         last_check: None,
-        last_error: None,
+        ejection: None,
         requests: 0,
         in_flight: 0,
     });
@@ -150,76 +146,6 @@ fn a_peer_that_fails_and_comes_back_is_told_once_each() {
         ]
     );
     assert_eq!(told(&look(&[false, true])), ["Service PeerRecovered"]);
-}
-
-#[test]
-fn policies_hear_of_an_ejected_peer_and_of_its_return() {
-    let mut memory = Memory::default();
-    let mut world = published(Vec::new(), 1);
-    let target = TargetRef {
-        group: String::new(),
-        kind: TargetKind::Service,
-        name: "checkout".into(),
-        section_name: None,
-    };
-    world.translation.policies = vec![PolicyOutcome {
-        namespace: "shop".into(),
-        name: "checkout".into(),
-        generation: None,
-        targets: vec![TargetOutcome {
-            target,
-            accepted: Judgement {
-                reason: AcceptedReason::Accepted,
-                message: String::new(),
-            },
-            programmed: Judgement {
-                reason: ProgrammedReason::Programmed,
-                message: String::new(),
-            },
-            upstreams: vec![id()],
-        }],
-    }];
-    let mut look = |report: &Report| told(&memory.compare(&world, report, Instant::now()));
-    look(&report(&[false, false]));
-    let mut ejected = report(&[true, false]);
-    ejected.upstreams[0].peers[0].reason = Some(Reason::Ejected);
-    assert_eq!(
-        look(&ejected),
-        ["Service PeerEjected", "UpstreamPolicy PeerEjected"]
-    );
-    assert!(look(&ejected).is_empty());
-    assert_eq!(
-        look(&report(&[false, false])),
-        ["Service PeerRecovered", "UpstreamPolicy PeerRecovered"]
-    );
-}
-
-/// Nobody looks at the first pod of a Deployment before it is there.
-#[test]
-fn a_first_peer_has_time_to_become_ready() {
-    let unready = || {
-        let mut report = report(&[true]);
-        report.upstreams[0].peers[0].reason = Some(Reason::NotReady);
-        report
-    };
-    let mut memory = Memory::default();
-    let world = published(Vec::new(), 1);
-    let start = Instant::now();
-    let mut look = |report: &Report, seconds| {
-        let now = start + Duration::from_secs(seconds);
-        told(&memory.compare(&world, report, now))
-    };
-    let outage = ["Service NoEligiblePeer", "Ingress NoEligiblePeer"];
-    look(&report(&[]), 0);
-    assert!(look(&unready(), 1).is_empty());
-    assert!(look(&unready(), 10).is_empty());
-    assert_eq!(look(&unready(), 11), outage);
-    assert!(look(&unready(), 99).is_empty());
-    assert!(look(&report(&[false]), 100).is_empty());
-    assert_eq!(look(&unready(), 101), outage, "it served before");
-    assert!(look(&report(&[]), 102).is_empty());
-    assert!(look(&unready(), 103).is_empty(), "scaled up from zero");
-    assert!(look(&report(&[false]), 104).is_empty());
 }
 
 #[test]

@@ -5,10 +5,11 @@
 
 use jiff::Timestamp;
 
-use super::{Verdict, Vitals};
+use super::{Verdict, Vitals, outlier::Ejection};
 use crate::{
     config::{ActiveCheck, CheckKind, HealthPolicy, Initial, Readiness},
     reason::Reason,
+    report::EjectionReport,
 };
 
 /// The state of a peer for people.
@@ -28,7 +29,7 @@ pub(crate) fn explain(policy: &HealthPolicy, readiness: Readiness, vitals: &Vita
     let told = vitals.readiness_since();
     let found = by_readiness(policy, readiness, vitals)
         .or_else(|| by_check(policy, vitals))
-        .or_else(|| by_requests(vitals));
+        .or_else(|| by_requests(policy, vitals));
     match found {
         Some((reason, message, since)) => Explanation {
             reason: Some(reason),
@@ -73,23 +74,60 @@ fn by_check(policy: &HealthPolicy, vitals: &Vitals) -> Found {
     match vitals.probe() {
         Verdict::Fail => Some((Reason::ActiveCheckFailed, failing(active, vitals), since)),
         // An ejected peer is out for that, checked or not.
-        Verdict::Unknown
-            if active.initial == Initial::Checking && vitals.outlier() != Verdict::Fail =>
-        {
+        Verdict::Unknown if active.initial == Initial::Checking && !is_ejected(policy, vitals) => {
             Some((Reason::NotYetChecked, unproven(active, vitals), since))
         }
         Verdict::Unknown | Verdict::Pass => None,
     }
 }
 
-fn by_requests(vitals: &Vitals) -> Found {
-    if vitals.outlier() == Verdict::Fail {
-        let message = "taken out for the errors that it answered requests with";
-        return Some((Reason::Ejected, message.into(), vitals.outlier_since()));
+fn by_requests(policy: &HealthPolicy, vitals: &Vitals) -> Found {
+    if is_ejected(policy, vitals) {
+        let message = match vitals.ejection() {
+            Some(ejection) => ejected(&ejection, vitals.on_trial()),
+            // It was readmitted between the two looks.
+            None => String::new(),
+        };
+        return Some((Reason::Ejected, message, vitals.outlier_since()));
     }
     let (in_a_row, failure) = vitals.connect_failure()?;
     let message = format!("{}, {in_a_row} in a row", failure.message);
     Some((failure.reason, message, failure.first))
+}
+
+fn is_ejected(policy: &HealthPolicy, vitals: &Vitals) -> bool {
+    policy.passive.is_some() && vitals.outlier() == Verdict::Fail
+}
+
+/// That a peer is ejected, for reports.
+pub(crate) fn ejection(policy: &HealthPolicy, vitals: &Vitals) -> Option<EjectionReport> {
+    let ejection = vitals.ejection().filter(|_| is_ejected(policy, vitals))?;
+    Some(EjectionReport {
+        rule: ejection.rule,
+        times: ejection.times,
+        until: ejection.until,
+        on_trial: vitals.on_trial(),
+    })
+}
+
+/// `5 errors in a row (connection reset), out for 20s, second time, until 2026-11-22T10:00:00Z`.
+fn ejected(ejection: &Ejection, on_trial: bool) -> String {
+    let Ejection { what, length, .. } = ejection;
+    let times = match ejection.times {
+        0 | 1 => String::new(),
+        2 => ", second time".into(),
+        3 => ", third time".into(),
+        times => format!(", {times} times"),
+    };
+    let next = if on_trial {
+        "its next request decides".into()
+    } else {
+        // Whole seconds are what people compare with a clock.
+        let until = ejection.until.as_second();
+        let until = Timestamp::from_second(until).unwrap_or(ejection.until);
+        format!("until {until}")
+    };
+    format!("{what}, out for {length:?}{times}, {next}")
 }
 
 /// What a check does, as in `GET /healthz`.

@@ -89,6 +89,7 @@ pub(crate) struct ProbeCounters {
 #[derive(Debug)]
 pub(crate) struct Prober {
     targets: mpsc::UnboundedSender<Vec<ProbeTarget>>,
+    runtime: tokio::runtime::Handle,
 }
 
 impl Prober {
@@ -101,11 +102,20 @@ impl Prober {
             .enable_all()
             .build()?;
         let (targets, received) = mpsc::unbounded_channel();
+        let handle = runtime.handle().clone();
         let runner = Runner::new();
         thread::Builder::new()
             .name("hale-health".into())
             .spawn(move || runtime.block_on(runner.run(received, on_transition)))?;
-        Ok(Self { targets })
+        Ok(Self {
+            targets,
+            runtime: handle,
+        })
+    }
+
+    /// Runs something else on the thread, until it is done or the checks end.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
     }
 
     /// Makes the peers that are checked equal to `targets`. Peers that are checked already, by a check
@@ -132,9 +142,8 @@ impl ProbeCounters {
 /// What the thread runs.
 struct Runner {
     running: HashMap<ProbeKey, Running>,
-    /// The plans of each upstream, for the peers that come later. There are several where pods bring checks
-    /// of their own and a rollout changes them.
-    plans: HashMap<UpstreamId, Vec<Weak<Plan>>>,
+    /// The plan of each upstream, for the peers that come later.
+    plans: HashMap<UpstreamId, Weak<Plan>>,
     common: Arc<Common>,
     kept: Arc<Semaphore>,
     transitions: mpsc::UnboundedReceiver<ProbeKey>,
@@ -206,10 +215,7 @@ impl Runner {
                 None => self.begin(key, assignment, window),
             }
         }
-        self.plans.retain(|_, plans| {
-            plans.retain(|plan| plan.strong_count() > 0);
-            !plans.is_empty()
-        });
+        self.plans.retain(|_, plan| plan.strong_count() > 0);
     }
 
     fn begin(&mut self, key: ProbeKey, assignment: Assignment, window: Duration) {
@@ -227,21 +233,15 @@ impl Runner {
     }
 
     fn plan(&mut self, target: &ProbeTarget) -> Arc<Plan> {
-        let same = |plan: &Arc<Plan>| {
-            Arc::ptr_eq(&plan.check, &target.check) || plan.check == target.check
-        };
-        if let Some(running) = self.running.get(&target.key) {
-            let plan = &running.slot.assignment().plan;
-            if same(plan) {
-                return Arc::clone(plan);
-            }
-        }
-        let known = self.plans.entry(target.key.upstream.clone()).or_default();
-        if let Some(plan) = known.iter().filter_map(Weak::upgrade).find(same) {
+        let upstream = &target.key.upstream;
+        let known = self.plans.get(upstream).and_then(Weak::upgrade);
+        if let Some(plan) = known
+            && (Arc::ptr_eq(&plan.check, &target.check) || plan.check == target.check)
+        {
             return plan;
         }
         let plan = Arc::new(Plan::new(Arc::clone(&target.check)));
-        known.push(Arc::downgrade(&plan));
+        self.plans.insert(upstream.clone(), Arc::downgrade(&plan));
         plan
     }
 }

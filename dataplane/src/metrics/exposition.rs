@@ -18,7 +18,11 @@ use super::{
     Listener, Metrics, Outcome,
     shard::{BOUNDS, CLASSES, Sums},
 };
-use crate::{health::Standing, reason::Reason, report::Report};
+use crate::{
+    health::{EjectionRule, Standing},
+    reason::Reason,
+    report::Report,
+};
 
 type MakeReport = Box<dyn Fn() -> Report + Send + Sync>;
 
@@ -45,6 +49,7 @@ struct Counted {
     upstream: String,
     sums: Sums,
     probes: [u64; 2],
+    ejections: [u64; EjectionRule::ALL.len()],
 }
 
 impl Collector for Exposition {
@@ -53,6 +58,7 @@ impl Collector for Exposition {
         requests(&mut encoder, &counted)?;
         attempts(&mut encoder, &counted)?;
         probes(&mut encoder, &counted)?;
+        ejections(&mut encoder, &counted)?;
         edge(&mut encoder, &self.metrics)?;
         let report = (self.report)();
         peers(&mut encoder, &report)?;
@@ -69,6 +75,7 @@ impl Exposition {
                 upstream: id.to_string(),
                 sums: Sums::of(&upstream.shards),
                 probes: upstream.probes.counts(),
+                ejections: upstream.ejections.counts(),
             })
             .collect()
     }
@@ -125,12 +132,6 @@ fn attempts(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> fmt::Re
         let labels = [("upstream", one.upstream.as_str())];
         seen(&mut metric, &labels, one.sums.retries)?;
     }
-    let help = "Attempts that the retry budget had no room for";
-    let mut metric = counter(encoder, "hale_upstream_retries_refused", help)?;
-    for one in counted {
-        let labels = [("upstream", one.upstream.as_str())];
-        seen(&mut metric, &labels, one.sums.retries_refused)?;
-    }
     Ok(())
 }
 
@@ -139,6 +140,18 @@ fn probes(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> fmt::Resu
     for one in counted {
         for (result, count) in ["pass", "fail"].into_iter().zip(one.probes) {
             let labels = [("upstream", one.upstream.as_str()), ("result", result)];
+            seen(&mut metric, &labels, count)?;
+        }
+    }
+    Ok(())
+}
+
+fn ejections(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> fmt::Result {
+    let help = "Peers taken out for what they answered requests with, by rule";
+    let mut metric = counter(encoder, "hale_ejections", help)?;
+    for one in counted {
+        for (rule, count) in EjectionRule::ALL.iter().zip(one.ejections) {
+            let labels = [("upstream", one.upstream.as_str()), ("rule", rule.as_str())];
             seen(&mut metric, &labels, count)?;
         }
     }
@@ -204,6 +217,13 @@ fn peers(encoder: &mut DescriptorEncoder<'_>, report: &Report) -> fmt::Result {
             ];
             metric.encode_family(&labels)?.encode_gauge(&count)?;
         }
+    }
+    let help = "Whether failing verdicts are ignored, because too few peers were left";
+    let mut metric = gauge(encoder, "hale_upstream_panic", help)?;
+    for upstream in &report.upstreams {
+        metric
+            .encode_family(&[("upstream", upstream.id.to_string().as_str())])?
+            .encode_gauge(&u64::from(upstream.panic))?;
     }
     let help = "Requests that peers are answering";
     let mut metric = gauge(encoder, "hale_upstream_in_flight", help)?;

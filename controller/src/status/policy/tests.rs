@@ -47,7 +47,7 @@ fn peer(last: u8, reason: Option<Reason>, message: &str, since: i64) -> PeerRepo
         message: message.into(),
         since: at(since),
         last_check: None,
-        last_error: None,
+        ejection: None,
         requests: 0,
         in_flight: 0,
     }
