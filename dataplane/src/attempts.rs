@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 use crate::{
     access_log::Attempt,
+    balance::Wish,
     body::RequestBody,
-    config::RequestPolicy,
+    config::{Balance, RequestPolicy},
     exchange::{Exchange, outcome_of},
     forward::{self, AttemptError, Lease, Limits, Phase},
     metrics::Outcome,
@@ -102,14 +103,15 @@ impl<'a> Attempts<'a> {
         let upstream = self.upstream;
         let mut request = head.with(body);
         loop {
-            let trial = upstream.trial(&self.tried, self.spare.is_some());
-            let found = trial.or_else(|| pick(upstream, &self.tried, self.same_peer()));
-            let Some((index, peer)) = found else {
+            let Some((index, peer)) = pick(upstream, &exchange.wish, &self.tried, self.same_peer())
+            else {
                 return Err(unserved(exchange, upstream, self.last.as_deref()));
             };
             exchange.in_flight = Some(peer.state.vitals.track());
             let pool = &exchange.conn.worker.pool;
+            let stopwatch = Stopwatch::start(upstream);
             let sent = forward::send(pool, upstream, peer, request, self.limits()).await;
+            stopwatch.stop(peer, &sent);
             let step = match sent {
                 Ok((response, lease)) => self.answered(exchange, peer, response, lease),
                 Err(error) => self.failed(exchange, peer, error),
@@ -144,10 +146,8 @@ impl<'a> Attempts<'a> {
         response: Response<Incoming>,
         lease: Lease,
     ) -> Step {
+        peer.state.vitals.record_success();
         let status = response.status();
-        let in_flight = exchange.in_flight.as_ref();
-        let vitals = &peer.state.vitals;
-        vitals.answered(status.as_u16(), in_flight, Instant::now());
         note(exchange, peer, Outcome::Answered(status.as_u16()));
         if self.policy.retry.is_some() && status.as_u16() >= 400 {
             let repeated = self.repeated(exchange);
@@ -254,22 +254,35 @@ impl<'a> Attempts<'a> {
     }
 }
 
+/// Takes the time to a response's head, where picks go by it.
+struct Stopwatch(Option<Instant>);
+
+impl Stopwatch {
+    fn start(upstream: &Upstream) -> Self {
+        Self((upstream.config.balance == Balance::PeakEwma).then(Instant::now))
+    }
+
+    /// What failed early says nothing of how quick the peer is.
+    fn stop<T>(self, peer: &Peer, sent: &Result<(Response<Incoming>, T), Box<AttemptError>>) {
+        let Some(start) = self.0 else { return };
+        let fine = match sent {
+            Ok((response, _)) => !response.status().is_server_error(),
+            Err(error) if error.reason == Reason::UpstreamTimeout => false,
+            Err(_) => return,
+        };
+        let now = Instant::now();
+        peer.state.vitals.record_latency(now - start, fine, now);
+    }
+}
+
 /// A peer that is eligible and, if possible, was not tried yet.
 pub(crate) fn pick<'u>(
     upstream: &'u Upstream,
+    wish: &Wish,
     tried: &[u32],
     same_peer: bool,
 ) -> Option<(u32, &'u Peer)> {
-    let eligible = upstream.eligible();
-    // The eligible are numbers of this upstream's own peers.
-    let vitals = |index: u32| &*upstream.peers[index as usize].state.vitals;
-    let index = upstream.picker.pick(
-        &upstream.config.balance,
-        &eligible.peers,
-        vitals,
-        tried,
-        Instant::now(),
-    )?;
+    let index = upstream.pick(wish, tried, Instant::now(), |_| true)?;
     if tried.contains(&index) && !same_peer {
         return None;
     }
@@ -278,6 +291,7 @@ pub(crate) fn pick<'u>(
 
 /// Notes what came of an attempt.
 pub(crate) fn note(exchange: &mut Exchange, peer: &Peer, outcome: Outcome) {
+    exchange.served_by = matches!(outcome, Outcome::Answered(_)).then_some(peer.state.key);
     exchange.attempted(Attempt {
         peer: peer.config.address,
         outcome,
@@ -290,11 +304,6 @@ pub(crate) fn note_failure(exchange: &mut Exchange, peer: &Peer, error: &Attempt
     if error.phase <= Phase::Handshake {
         let vitals = &peer.state.vitals;
         vitals.record_connect_failure(error.reason, error.message.as_str(), Instant::now());
-    }
-    if error.blames_peer() && client_failed(exchange).is_none() {
-        let in_flight = exchange.in_flight.as_ref();
-        let vitals = &peer.state.vitals;
-        vitals.failed(&error.message, in_flight, Instant::now());
     }
 }
 

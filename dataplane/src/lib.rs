@@ -27,6 +27,7 @@ mod listen;
 mod pipeline;
 mod route;
 mod sanitize;
+mod session;
 mod tunnel;
 
 mod balance;
@@ -35,7 +36,6 @@ mod forward;
 pub mod health;
 mod pool;
 mod retry;
-mod waiting;
 
 mod access_log;
 mod metrics;

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::{
     attempts::{Attempts, Head},
+    balance::Wish,
     body::{self, Progress, RequestBody},
     config::{HostPattern, Protocol, RequestPolicy},
     exchange::{Exchange, Taken, route_of},
@@ -286,12 +287,8 @@ async fn proxy(
         && (sanitize::is_websocket_upgrade(&parts) || sanitize::is_extended_websocket(&parts));
     let deadline = deadline(exchange, policy, &parts.headers);
     let upgrade = websocket.then(|| tunnel::Client::take(&mut parts));
-    let nature = Nature::of(
-        &parts.method,
-        &parts.headers,
-        policy.retry.as_ref(),
-        upstream.config.protocol,
-    );
+    exchange.wish = Wish::of(upstream, exchange, &parts.headers);
+    let nature = Nature::of(&parts.method, &parts.headers, policy.retry.as_ref());
     let tls = upstream.tls.is_some();
     let head = upstream_head(
         exchange,
@@ -316,7 +313,7 @@ async fn proxy(
         RequestBody::empty()
     } else {
         let progress = Rc::new(Progress::default());
-        if nature.kept() {
+        if nature.repeatable {
             progress.keep();
         }
         exchange.progress = Some(Rc::clone(&progress));
@@ -377,6 +374,7 @@ fn pass_on(
     }
     sanitize::response_headers(&mut parts.headers, parts.version, false);
     decorate(&exchange, &mut parts.headers);
+    keep_session(&exchange, &mut parts.headers);
     parts.version = Version::HTTP_11;
     let told = (parts.status == StatusCode::NOT_MODIFIED && exchange.version < Version::HTTP_2)
         .then(|| sanitize::content_length(&parts.headers))
@@ -407,6 +405,13 @@ fn decorate(exchange: &Exchange, headers: &mut HeaderMap) {
     }
 }
 
+/// Sets the cookie of the session with the peer that served, beside those that the peer sets.
+fn keep_session(exchange: &Exchange, headers: &mut HeaderMap) {
+    if let Some(cookie) = exchange.session_cookie() {
+        headers.append(header::SET_COOKIE, cookie);
+    }
+}
+
 fn rejected(mut exchange: Box<Exchange>, reject: &Reject) -> Response<ResponseBody> {
     exchange.reason = Some(reject.reason());
     let response = reject.respond(&Audience {
@@ -424,6 +429,7 @@ fn own(mut exchange: Box<Exchange>, response: Response<()>) -> Response<Response
     exchange.status = response.status().as_u16();
     let (mut parts, ()) = response.into_parts();
     decorate(&exchange, &mut parts.headers);
+    keep_session(&exchange, &mut parts.headers);
     Response::from_parts(
         parts,
         ResponseBody::Own {

@@ -20,12 +20,13 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use crate::{
-    balance::{self, Eligible, Picker},
+    balance::{self, Candidates, Eligible, Picker, Ring, Since},
     config::{self, Action, Config, Problem, RequestPolicy, UpstreamId},
-    health::{self, OutlierTarget, ProbeKey, ProbeTarget, Standing, Verdict, Vitals},
+    health::{self, ProbeKey, ProbeTarget, Standing, Vitals},
     metrics::{Metrics, UpstreamMetrics},
     retry::Budget,
     route::Router,
+    session,
     tls::{self, CertificateStore},
 };
 
@@ -75,9 +76,11 @@ pub(crate) struct Upstream {
     pub(crate) picker: Picker,
     pub(crate) budget: Budget,
     pub(crate) metrics: Arc<UpstreamMetrics>,
-    eligible: ArcSwap<Eligible>,
-    /// Whether an ejected peer waits for its trial.
-    trials: AtomicBool,
+    eligible: ArcSwap<Candidates>,
+    /// The points of all peers, where requests are hashed.
+    ring: Option<Ring>,
+    /// Peers by what names them in cookies, sorted; empty where there are no sessions.
+    by_key: Vec<(u64, u32)>,
     /// Orders refreshes: the last one to read verdicts is the last one to store.
     refresh: Mutex<()>,
 }
@@ -92,11 +95,13 @@ pub(crate) struct Peer {
 pub(crate) struct PeerState {
     /// Names the peer in connection pools; never used again after the peer is gone.
     pub(crate) id: u64,
+    /// Names the peer in cookies and on the hash ring, to every replica alike.
+    pub(crate) key: u64,
     pub(crate) vitals: Arc<Vitals>,
     /// Whether idle connections to it may be kept.
     poolable: AtomicBool,
-    /// Whether it is known to be failing.
-    out: AtomicBool,
+    /// Since when it gets requests; nobody but refreshes looks at it.
+    since: Mutex<Since>,
 }
 
 impl PeerState {
@@ -105,11 +110,18 @@ impl PeerState {
         self.poolable.load(Ordering::Relaxed)
     }
 
-    /// Whether it is known to be failing: it fails its check, is ejected, has stopped serving or is no
-    /// longer among the peers; and neither a panic nor a trial sends it requests all the same. What waits
-    /// for its answer waits in vain.
-    pub(crate) fn out(&self) -> bool {
-        self.out.load(Ordering::Relaxed)
+    fn since(&self) -> Since {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A peer that is out begins anew when it comes back, and one that was out begins now.
+    fn settle(&self, excluded: bool, picked: bool, begins: Since) {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        if excluded {
+            *since = Since::Fresh;
+        } else if picked && *since == Since::Fresh {
+            *since = begins;
+        }
     }
 }
 
@@ -121,77 +133,52 @@ fn next_id() -> u64 {
 
 impl Upstream {
     /// The peers that may be picked now.
-    pub(crate) fn eligible(&self) -> arc_swap::Guard<Arc<Eligible>> {
+    pub(crate) fn eligible(&self) -> arc_swap::Guard<Arc<Candidates>> {
         self.eligible.load()
+    }
+
+    /// The number of the peer that a cookie names.
+    pub(crate) fn peer_of(&self, key: u64) -> Option<u32> {
+        let found = self.by_key.binary_search_by_key(&key, |(key, _)| *key);
+        Some(self.by_key.get(found.ok()?)?.1)
+    }
+
+    /// Notes since when peers get requests.
+    fn settle(&self, eligible: &Eligible, begins: Since) {
+        for (number, peer) in (0_u32..).zip(&self.peers) {
+            let excluded = self.standing(peer) == Standing::Exclude;
+            let picked = eligible.peers.binary_search(&number).is_ok();
+            peer.state.settle(excluded, picked, begins);
+        }
     }
 
     /// Reads all verdicts again. Returns whether the eligible set changed.
     pub(crate) fn refresh(&self) -> bool {
         let _order = self.refresh.lock().unwrap_or_else(PoisonError::into_inner);
         let next = eligible(&self.config.health, &self.peers);
-        let changed = **self.eligible.load() != next;
-        let mut picked = vec![false; self.peers.len()];
+        let now = tokio::time::Instant::now();
+        self.settle(&next, Since::At(now));
+        let since = |number: u32| {
+            let peer = self.peers.get(number as usize);
+            peer.map_or(Since::Always, |peer| peer.state.since())
+        };
+        let warming = Candidates::warming(&next, self.config.slow_start, since, now);
+        let current = self.eligible.load();
+        let changed = ***current != next;
+        let mut keep = vec![false; self.peers.len()];
         for &index in &next.peers {
-            if let Some(picked) = picked.get_mut(index as usize) {
-                *picked = true;
+            if let Some(keep) = keep.get_mut(index as usize) {
+                *keep = next.class != Standing::Draining;
             }
         }
-        let mut trials = false;
-        for (peer, picked) in self.peers.iter().zip(picked) {
-            let keep = picked && next.class != Standing::Draining;
+        for (peer, keep) in self.peers.iter().zip(keep) {
             peer.state.poolable.store(keep, Ordering::Relaxed);
-            let on_trial = self.config.health.passive.is_some() && peer.state.vitals.on_trial();
-            trials |= on_trial;
-            let out = !picked && !on_trial && self.is_failing(peer);
-            peer.state.out.store(out, Ordering::Relaxed);
         }
-        self.trials.store(trials, Ordering::Relaxed);
-        if changed {
+        if changed || !current.warms(warming.as_ref()) {
+            let next = Candidates::new(next, self.ring.as_ref(), warming);
             self.eligible.store(Arc::new(next));
         }
         changed
-    }
-
-    /// Whether a peer fails, whatever Kubernetes says of its readiness.
-    fn is_failing(&self, peer: &Peer) -> bool {
-        let health = &self.config.health;
-        let vitals = &peer.state.vitals;
-        peer.config.readiness == config::Readiness::Gone
-            || (health.active.is_some() && vitals.probe() == Verdict::Fail)
-            || (health.passive.is_some() && vitals.outlier() == Verdict::Fail)
-    }
-
-    /// An ejected peer to which this request, and no other, is to go now: what comes of it decides whether
-    /// the peer is back. It must be handed over at once.
-    ///
-    /// A request that could be repeated is preferred, and one that has failed already is not risked again,
-    /// as long as another peer is left. If none is, an ejected one is tried before its time.
-    pub(crate) fn trial(&self, tried: &[u32], repeatable: bool) -> Option<(u32, &Peer)> {
-        let eligible = self.eligible();
-        let early = eligible.peers.is_empty();
-        if !early && (!tried.is_empty() || !self.trials.load(Ordering::Relaxed)) {
-            return None;
-        }
-        self.config.health.passive.as_ref()?;
-        let now = tokio::time::Instant::now();
-        (0_u32..).zip(&self.peers).find(|(index, peer)| {
-            let vitals = &peer.state.vitals;
-            let otherwise = health::standing(
-                &self.config.health,
-                peer.config.readiness,
-                vitals.probe(),
-                Verdict::Pass,
-            );
-            let wanted = otherwise > Standing::Exclude && otherwise >= eligible.class;
-            let taken = wanted
-                && vitals.outlier() == Verdict::Fail
-                && !tried.contains(index)
-                && vitals.claim_trial(repeatable, early, now);
-            if taken {
-                peer.state.out.store(false, Ordering::Relaxed);
-            }
-            taken
-        })
     }
 
     /// The standing of one of its peers.
@@ -298,7 +285,6 @@ impl PeerTable {
         for peer in self.upstreams.iter().flat_map(|upstream| &upstream.peers) {
             if !kept.contains(&peer.state.id) {
                 peer.state.poolable.store(false, Ordering::Relaxed);
-                peer.state.out.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -312,35 +298,7 @@ impl PeerTable {
     }
 }
 
-impl PeerTable {
-    /// Every peer whose requests are judged.
-    pub(crate) fn outlier_targets(&self) -> Vec<OutlierTarget> {
-        self.upstreams
-            .iter()
-            .filter(|upstream| upstream.config.health.passive.is_some())
-            .flat_map(|upstream| {
-                let health = Arc::new(upstream.config.health.clone());
-                upstream.peers.iter().map(move |peer| OutlierTarget {
-                    key: upstream.key(peer),
-                    vitals: Arc::clone(&peer.state.vitals),
-                    readiness: peer.config.readiness,
-                    health: Arc::clone(&health),
-                    counters: Arc::clone(upstream.metrics.ejections()),
-                })
-            })
-            .collect()
-    }
-}
-
 impl Upstream {
-    fn key(&self, peer: &Peer) -> ProbeKey {
-        ProbeKey {
-            upstream: self.config.id.clone(),
-            address: peer.config.address,
-            uid: peer.config.uid.clone(),
-        }
-    }
-
     fn compile(new: &config::Upstream, old: Option<&Self>, metrics: &Metrics) -> Self {
         let states: HashMap<(SocketAddr, &str), &Arc<PeerState>> = old
             .iter()
@@ -358,12 +316,13 @@ impl Upstream {
                     || {
                         Arc::new(PeerState {
                             id: next_id(),
+                            key: session::peer_key(&new.id, peer.address, &peer.uid),
                             vitals: Arc::new(Vitals::new(
                                 peer.readiness,
                                 tokio::time::Instant::now(),
                             )),
                             poolable: AtomicBool::new(true),
-                            out: AtomicBool::new(false),
+                            since: Mutex::new(Since::Fresh),
                         })
                     },
                     Arc::clone,
@@ -389,18 +348,33 @@ impl Upstream {
                     .map(|tls| tls::ClientTls::new(tls, new.protocol)),
             ),
         };
-        Self {
+        let keys = || peers.iter().map(|peer| peer.state.key);
+        let ring = matches!(new.balance, config::Balance::ConsistentHash(_));
+        let ring = ring.then(|| Ring::new(keys()));
+        let mut by_key: Vec<(u64, u32)> = match new.session {
+            Some(_) => keys().zip(0..).collect(),
+            None => Vec::new(),
+        };
+        by_key.sort_unstable();
+        let eligible = eligible(&new.health, &peers);
+        let upstream = Self {
             metrics: metrics.upstream(&new.id),
-            eligible: ArcSwap::from_pointee(eligible(&new.health, &peers)),
+            eligible: ArcSwap::from_pointee(Candidates::new(eligible.clone(), ring.as_ref(), None)),
+            ring,
+            by_key,
             peers,
             tls,
             transport,
             picker: Picker::new(next_id()),
             budget: Budget::new(),
-            trials: AtomicBool::new(false),
             refresh: Mutex::new(()),
             config: new.clone(),
+        };
+        if old.is_none() {
+            // They are new to us alone.
+            upstream.settle(&eligible, Since::Always);
         }
+        upstream
     }
 
     fn probe_targets(&self) -> impl Iterator<Item = ProbeTarget> {
@@ -411,7 +385,11 @@ impl Upstream {
             // What terminates is on its way out, and its check tells nothing that matters.
             (peer.config.readiness != config::Readiness::Gone).then_some(())?;
             Some(ProbeTarget {
-                key: self.key(peer),
+                key: ProbeKey {
+                    upstream: self.config.id.clone(),
+                    address: peer.config.address,
+                    uid: peer.config.uid.clone(),
+                },
                 vitals: Arc::clone(&peer.state.vitals),
                 check: active.clone()?,
                 address,

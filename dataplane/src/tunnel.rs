@@ -81,9 +81,7 @@ pub(crate) async fn open(
         fresh: Duration::ZERO,
     };
     loop {
-        let trial = upstream.trial(&tried, false);
-        let found = trial.or_else(|| pick(upstream, &tried, tries.same_peer()));
-        let Some((index, peer)) = found else {
+        let Some((index, peer)) = pick(upstream, &exchange.wish, &tried, tries.same_peer()) else {
             return Err(unserved(exchange, upstream, last.as_deref()));
         };
         exchange.in_flight = Some(peer.state.vitals.track());
@@ -98,17 +96,15 @@ pub(crate) async fn open(
             }
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 note(exchange, peer, Outcome::Answered(101));
-                let in_flight = exchange.in_flight.as_ref();
-                let vitals = &peer.state.vitals;
-                vitals.answered(101, in_flight, Instant::now());
+                peer.state.vitals.record_success();
                 return Ok(Answer::Own(switch(exchange, policy, response, client)));
             }
             Ok(response) => {
-                let status = response.status().as_u16();
-                note(exchange, peer, Outcome::Answered(status));
-                let in_flight = exchange.in_flight.as_ref();
-                let vitals = &peer.state.vitals;
-                vitals.answered(status, in_flight, Instant::now());
+                note(
+                    exchange,
+                    peer,
+                    Outcome::Answered(response.status().as_u16()),
+                );
                 return Ok(Answer::Peer {
                     response,
                     lease: None,

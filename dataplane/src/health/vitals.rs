@@ -15,10 +15,7 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{
-    Verdict,
-    outlier::{Ejection, Outcome, Outcomes, Phase},
-};
+use super::{Verdict, latency::Latency};
 use crate::{config::Readiness, reason::Reason, report::CheckReport};
 
 /// How long a peer is avoided after its first connect error; doubles with each later one.
@@ -41,10 +38,9 @@ pub(crate) struct Vitals {
     failure: ArcSwapOption<ConnectFailure>,
     probe: Changing,
     outlier: Changing,
-    outcomes: Outcomes,
-    ejection: ArcSwapOption<Ejection>,
     readiness: Changing,
     last_check: ArcSwapOption<CheckReport>,
+    latency: Latency,
 }
 
 /// The connect errors since the last connection that was made.
@@ -108,10 +104,9 @@ impl Vitals {
             failure: ArcSwapOption::empty(),
             probe: Changing::new(unknown, at),
             outlier: Changing::new(unknown, at),
-            outcomes: Outcomes::default(),
-            ejection: ArcSwapOption::empty(),
             readiness: Changing::new(readiness_code(readiness), at),
             last_check: ArcSwapOption::empty(),
+            latency: Latency::default(),
         }
     }
 
@@ -133,72 +128,6 @@ impl Vitals {
     /// Since when the outlier detector says so.
     pub(crate) fn outlier_since(&self) -> Timestamp {
         self.outlier.since()
-    }
-
-    /// Why the outlier detector says `Fail`; `None` while it does not.
-    pub(crate) fn ejection(&self) -> Option<Arc<Ejection>> {
-        self.ejection.load_full()
-    }
-
-    /// Whether one request, and no other, may go to the ejected peer.
-    pub(crate) fn on_trial(&self) -> bool {
-        self.outlier() == Verdict::Fail
-            && !matches!(self.outcomes.phase(), Phase::Out | Phase::Admitted)
-    }
-
-    /// Takes the one trial of an ejected peer; see [`Outcomes::claim_trial`].
-    pub(crate) fn claim_trial(&self, repeatable: bool, early: bool, now: Instant) -> bool {
-        self.outcomes
-            .claim_trial(repeatable, early, self.elapsed(now))
-    }
-
-    /// The peer answered an attempt, of which `in_flight` was the guard.
-    pub(crate) fn answered(&self, status: u16, in_flight: Option<&InFlight>, now: Instant) {
-        self.record_success();
-        let trial = in_flight.is_some_and(|guard| guard.trial);
-        self.outcomes
-            .record(Outcome::Answered(status), trial, self.elapsed(now));
-    }
-
-    /// The peer did not answer an attempt, of which `in_flight` was the guard, and is to blame for it.
-    pub(crate) fn failed(&self, message: &str, in_flight: Option<&InFlight>, now: Instant) {
-        let trial = in_flight.is_some_and(|guard| guard.trial);
-        self.outcomes
-            .record(Outcome::Failed(message), trial, self.elapsed(now));
-    }
-
-    /// What the outlier detector's thread works on.
-    pub(super) fn outcomes(&self) -> &Outcomes {
-        &self.outcomes
-    }
-
-    /// The peer is out. Like all that follows about ejections, for the health thread alone.
-    pub(super) fn eject(&self, ejection: Ejection, at: Timestamp) {
-        self.ejection.store(Some(Arc::new(ejection)));
-        self.outcomes.eject();
-        self.outlier.set(verdict_code(Verdict::Fail), at);
-    }
-
-    /// The ejected peer's time is over: one request may be tried.
-    pub(super) fn offer_trial(&self, now: Instant) {
-        self.outcomes.offer_trial(self.elapsed(now));
-    }
-
-    /// The peer is back.
-    pub(super) fn readmit(&self, at: Timestamp) {
-        self.outlier.set(verdict_code(Verdict::Pass), at);
-        self.outcomes.admit();
-        self.ejection.store(None);
-    }
-
-    /// There is no outlier detection any more: what it said is void. Returns whether that changes a thing.
-    pub(super) fn forget_outlier(&self) -> bool {
-        let changed = self
-            .outlier
-            .set(verdict_code(Verdict::Unknown), Timestamp::now());
-        self.outcomes.forget();
-        self.ejection.store(None);
-        changed
     }
 
     /// Since when Kubernetes says what it says.
@@ -248,10 +177,7 @@ impl Vitals {
     /// [`begin_request`](Self::begin_request) that ends by being dropped, however the request ends.
     pub(crate) fn track(self: &Arc<Self>) -> InFlight {
         self.begin_request();
-        InFlight {
-            trial: self.outcomes.begin_trial(),
-            vitals: Arc::clone(self),
-        }
+        InFlight(Arc::clone(self))
     }
 
     /// Requests sent to the peer, since this process knows it.
@@ -327,29 +253,33 @@ impl Vitals {
         (in_a_row > 0).then_some((in_a_row, failure))
     }
 
-    fn elapsed(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.born)
+    /// The head of a response came after `took`; `fine` is whether it was no 5xx.
+    pub(crate) fn record_latency(&self, took: Duration, fine: bool, now: Instant) {
+        let at = self.elapsed_ms(now);
+        if fine {
+            self.latency.record(took, at);
+        } else {
+            self.latency.record_failure(took, at);
+        }
+    }
+
+    /// How many microseconds the peer takes to begin an answer, of late; `None` if that is not known.
+    pub(crate) fn latency(&self, now: Instant) -> Option<f32> {
+        self.latency.read(self.elapsed_ms(now))
     }
 
     fn elapsed_ms(&self, now: Instant) -> u64 {
-        millis(self.elapsed(now))
+        millis(now.saturating_duration_since(self.born))
     }
 }
 
 /// A request that a peer is answering; dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct InFlight {
-    vitals: Arc<Vitals>,
-    /// Whether what comes of it decides if an ejected peer is back.
-    trial: bool,
-}
+pub(crate) struct InFlight(Arc<Vitals>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.vitals.end_request();
-        if self.trial {
-            self.vitals.outcomes.end_trial();
-        }
+        self.0.end_request();
     }
 }
 

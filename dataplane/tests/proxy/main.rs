@@ -7,13 +7,13 @@ mod support;
 mod wire;
 
 mod attempts;
+mod balancing;
 mod basics;
 mod framing;
 mod grpc;
 mod headers;
 mod health;
 mod observed;
-mod own_checks;
 mod paths;
 mod peers;
 mod shutdown;
