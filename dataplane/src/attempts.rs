@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use crate::{
     access_log::Attempt,
-    balance::Wish,
+    admission::{self, Ask, Current, Seat},
     body::RequestBody,
-    config::{Balance, RequestPolicy},
+    config::RequestPolicy,
     exchange::{Exchange, outcome_of},
     forward::{self, AttemptError, Lease, Limits, Phase},
     metrics::Outcome,
@@ -47,7 +47,7 @@ impl Head {
 /// What is known between one attempt and the next.
 pub(crate) struct Attempts<'a> {
     policy: &'a RequestPolicy,
-    upstream: &'a Arc<Upstream>,
+    upstream: Current<'a>,
     nature: Nature,
     deadline: Option<Instant>,
     tries: Tries<'a>,
@@ -79,7 +79,7 @@ impl<'a> Attempts<'a> {
     ) -> Self {
         Self {
             policy,
-            upstream,
+            upstream: Current::Route(upstream),
             nature,
             deadline,
             tries: Tries::new(policy.retry.as_ref(), nature),
@@ -100,21 +100,26 @@ impl<'a> Attempts<'a> {
     ) -> Result<Answer, Reject> {
         self.spare = self.nature.repeatable.then(|| head.clone());
         self.bodyless = body.is_end_stream();
-        let upstream = self.upstream;
         let mut request = head.with(body);
         loop {
-            let Some((index, peer)) = pick(upstream, &exchange.wish, &self.tried, self.same_peer())
-            else {
-                return Err(unserved(exchange, upstream, self.last.as_deref()));
+            let (index, seat) = self.admit(exchange).await?;
+            let upstream = self.upstream.clone();
+            let Some(peer) = upstream.peers.get(index as usize) else {
+                return Err(unserved(exchange, &upstream, self.last.as_deref()));
             };
-            exchange.in_flight = Some(peer.state.vitals.track());
+            exchange.in_flight = Some(seat);
             let pool = &exchange.conn.worker.pool;
-            let stopwatch = Stopwatch::start(upstream);
-            let sent = forward::send(pool, upstream, peer, request, self.limits()).await;
-            stopwatch.stop(peer, &sent);
+            let sent = forward::send(pool, &upstream, peer, request, self.limits()).await;
             let step = match sent {
                 Ok((response, lease)) => self.answered(exchange, peer, response, lease),
-                Err(error) => self.failed(exchange, peer, error),
+                Err(mut error) => match error.saturated() {
+                    Some(unsent) => {
+                        request = unsent;
+                        exchange.in_flight = None;
+                        continue;
+                    }
+                    None => self.failed(exchange, peer, error),
+                },
             };
             match step {
                 Step::Done(answer) => return answer,
@@ -123,12 +128,34 @@ impl<'a> Attempts<'a> {
                     backoff,
                 } => {
                     self.tried.push(index);
+                    // What failed does not count any more; the next attempt waits like everybody.
+                    exchange.in_flight = None;
                     if !backoff.is_zero() {
                         tokio::time::sleep(exchange.conn.worker.jitter(backoff)).await;
                     }
                     request = next;
                 }
             }
+        }
+    }
+
+    /// A peer and a seat with it, for the next attempt.
+    async fn admit(&mut self, exchange: &mut Exchange) -> Result<(u32, Seat), Reject> {
+        let ask = Ask {
+            same_peer: self.same_peer(),
+            fresh: self.fresh(),
+            deadline: self.deadline,
+        };
+        let last = self.last.as_deref();
+        admission::seat(exchange, &mut self.upstream, &mut self.tried, ask, last).await
+    }
+
+    /// How recently a kept connection must have been used to carry the next attempt.
+    fn fresh(&self) -> Duration {
+        match (self.reuse, self.nature.repeatable && self.bodyless) {
+            (false, _) => Duration::ZERO,
+            (true, true) => Duration::MAX,
+            (true, false) => FRESH,
         }
     }
 
@@ -188,7 +215,11 @@ impl<'a> Attempts<'a> {
         let step = self.again(exchange, next, request);
         self.last = Some(error);
         step.unwrap_or_else(|| {
-            Step::Done(Err(unserved(exchange, self.upstream, self.last.as_deref())))
+            Step::Done(Err(unserved(
+                exchange,
+                &self.upstream,
+                self.last.as_deref(),
+            )))
         })
     }
 
@@ -241,48 +272,30 @@ impl<'a> Attempts<'a> {
         };
         let retry = self.policy.retry.as_ref();
         let per_try = retry.and_then(|retry| retry.per_try_timeout);
-        let fresh = match (self.reuse, self.nature.repeatable && self.bodyless) {
-            (false, _) => Duration::ZERO,
-            (true, true) => Duration::MAX,
-            (true, false) => FRESH,
-        };
         Limits {
             connect: least(self.policy.timeouts.connect),
             head: least(per_try.or(self.policy.timeouts.backend_request)),
-            fresh,
+            fresh: self.fresh(),
         }
     }
 }
 
-/// Takes the time to a response's head, where picks go by it.
-struct Stopwatch(Option<Instant>);
-
-impl Stopwatch {
-    fn start(upstream: &Upstream) -> Self {
-        Self((upstream.config.balance == Balance::PeakEwma).then(Instant::now))
-    }
-
-    /// What failed early says nothing of how quick the peer is.
-    fn stop<T>(self, peer: &Peer, sent: &Result<(Response<Incoming>, T), Box<AttemptError>>) {
-        let Some(start) = self.0 else { return };
-        let fine = match sent {
-            Ok((response, _)) => !response.status().is_server_error(),
-            Err(error) if error.reason == Reason::UpstreamTimeout => false,
-            Err(_) => return,
-        };
-        let now = Instant::now();
-        peer.state.vitals.record_latency(now - start, fine, now);
-    }
-}
-
-/// A peer that is eligible and, if possible, was not tried yet.
+/// A peer of `eligible` that, if possible, was not tried yet.
 pub(crate) fn pick<'u>(
     upstream: &'u Upstream,
-    wish: &Wish,
+    eligible: &[u32],
     tried: &[u32],
     same_peer: bool,
 ) -> Option<(u32, &'u Peer)> {
-    let index = upstream.pick(wish, tried, Instant::now(), |_| true)?;
+    // The eligible are numbers of this upstream's own peers.
+    let vitals = |index: u32| &*upstream.peers[index as usize].state.vitals;
+    let index = upstream.picker.pick(
+        &upstream.config.balance,
+        eligible,
+        vitals,
+        tried,
+        Instant::now(),
+    )?;
     if tried.contains(&index) && !same_peer {
         return None;
     }
@@ -291,7 +304,6 @@ pub(crate) fn pick<'u>(
 
 /// Notes what came of an attempt.
 pub(crate) fn note(exchange: &mut Exchange, peer: &Peer, outcome: Outcome) {
-    exchange.served_by = matches!(outcome, Outcome::Answered(_)).then_some(peer.state.key);
     exchange.attempted(Attempt {
         peer: peer.config.address,
         outcome,

@@ -19,7 +19,7 @@ use crate::{
     Options, StartError,
     access_log::Log,
     config::Config,
-    health::{Detector, ProbeKey, Prober},
+    health::{ProbeKey, Prober},
     listen::{self, Bound},
     metrics::Metrics,
     report::{self, Report, WhyReport, WhyRequest},
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     /// Ticks with each table and each change of an eligible set.
     pub(crate) changes: watch::Sender<u64>,
+    /// Ticks when a worker wants others to close an idle connection.
+    pub(crate) reclaim: watch::Sender<u64>,
     pub(crate) stage: watch::Sender<Stage>,
 }
 
@@ -69,7 +71,6 @@ pub struct Dataplane {
 struct Inner {
     shared: Arc<Shared>,
     prober: Prober,
-    detector: Detector,
     http: Vec<SocketAddr>,
     https: Vec<SocketAddr>,
     /// One publish at a time.
@@ -106,24 +107,22 @@ impl Dataplane {
             log,
             connections: AtomicUsize::new(0),
             changes: watch::Sender::new(0),
+            reclaim: watch::Sender::new(0),
             stage: watch::Sender::new(Stage::Serving),
             options,
         });
         let weak: Weak<Shared> = Arc::downgrade(&shared);
-        let on_transition = move |key: &ProbeKey| {
+        let prober = Prober::start(move |key| {
             if let Some(shared) = weak.upgrade() {
                 shared.verdict(key);
             }
-        };
-        let prober = Prober::start(on_transition.clone()).map_err(StartError::Thread)?;
-        let (detector, task) = Detector::new(on_transition);
-        prober.spawn(task);
+        })
+        .map_err(StartError::Thread)?;
         let workers = spawn_workers(&shared, bound)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 shared,
                 prober,
-                detector,
                 http,
                 https,
                 publish: Mutex::new(()),
@@ -160,8 +159,11 @@ impl Dataplane {
         for upstream in &next.upstreams {
             upstream.refresh();
         }
+        // Whoever waits looks for new peers, new limits, or the end of the upstream.
+        for upstream in old.upstreams.iter().chain(&next.upstreams) {
+            upstream.gate.wake();
+        }
         self.inner.prober.sync(next.probe_targets());
-        self.inner.detector.sync(next.outlier_targets());
         shared.metrics.retain(|id| {
             next.upstreams
                 .binary_search_by(|upstream| upstream.config.id.cmp(id))

@@ -8,17 +8,15 @@ use tokio::time::Instant;
 
 use crate::{
     access_log::{Attempt, Record},
-    balance::Wish,
+    admission::Seat,
     body::Progress,
     config::ObjectRef,
-    health::InFlight,
     listen::Conn,
     metrics::Outcome,
     reason::Reason,
     reject,
     route::Found,
     sanitize::{self, Authority},
-    session,
     table::{CompiledRoute, PeerTable, Target, Upstream},
     worker::Snapshot,
 };
@@ -47,12 +45,8 @@ pub(crate) struct Exchange {
     pub(crate) form: reject::Form,
     pub(crate) taken: Taken,
     pub(crate) attempts: Vec<Attempt>,
-    pub(crate) in_flight: Option<InFlight>,
+    pub(crate) in_flight: Option<Seat>,
     pub(crate) progress: Option<Rc<Progress>>,
-    /// What it asks of picks.
-    pub(crate) wish: Wish,
-    /// The key of the peer whose answer was the last.
-    pub(crate) served_by: Option<u64>,
     /// 0 until a response head is there.
     pub(crate) status: u16,
     pub(crate) reason: Option<Reason>,
@@ -81,8 +75,6 @@ impl Exchange {
             attempts: Vec::new(),
             in_flight: None,
             progress: None,
-            wish: Wish::default(),
-            served_by: None,
             status: 0,
             reason: None,
             bytes_out: 0,
@@ -122,20 +114,6 @@ impl Exchange {
             }
         }
         self.attempts.push(attempt);
-    }
-
-    /// When it began, in seconds of Unix time.
-    pub(crate) fn unix_time(&self) -> u64 {
-        let wall = self.conn.worker.wall(self.started);
-        let since = wall.duration_since(std::time::SystemTime::UNIX_EPOCH);
-        since.map_or(0, |since| since.as_secs())
-    }
-
-    /// The cookie that keeps the client with the peer that served it, where it has none that does.
-    pub(crate) fn session_cookie(&self) -> Option<HeaderValue> {
-        let config = self.upstream()?.config.session.as_ref()?;
-        let Wish { session, https, .. } = self.wish;
-        session::set_cookie(config, session, self.served_by?, https, self.unix_time())
     }
 
     /// Whether names and addresses of peers may be told to this client.

@@ -3,7 +3,14 @@
 //! An [`AttemptError`] says how far the attempt came, which is all that decides whether the request may
 //! be tried again (`retry.rs`). Before anything was sent it hands the request back.
 
-use std::{io, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::{Request, Response};
 use hyper::{
@@ -12,13 +19,14 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::Instant,
 };
 use tokio_rustls::TlsConnector;
 
 use crate::{
+    admission::ConnectionSeat,
     body::RequestBody,
     config::Protocol,
     pool::{self, Http1, Http2, Pool, PoolKey, SharedTurn, StreamSlot},
@@ -58,13 +66,12 @@ impl AttemptError {
         self.phase < Phase::Sent
     }
 
-    /// Whether it speaks against its peer. A connection that was closed for idleness does not, nor a
-    /// request that was given back.
-    pub(crate) fn blames_peer(&self) -> bool {
-        match self.phase {
-            Phase::Connect | Phase::Handshake => self.reason != Reason::Saturated,
-            Phase::Unsent => false,
-            Phase::Sent => !self.reused || self.reason != Reason::UpstreamReset,
+    /// The request, where nothing failed but that there was no room for a connection.
+    pub(crate) fn saturated(&mut self) -> Option<Request<RequestBody>> {
+        if self.reason == Reason::Saturated {
+            self.request.take()
+        } else {
+            None
         }
     }
 }
@@ -333,6 +340,52 @@ fn describe(error: &hyper::Error) -> String {
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
+/// A connection that counts as long as it is open, whoever has it: pool, response or tunnel.
+struct Seated {
+    stream: TcpStream,
+    _seat: ConnectionSeat,
+}
+
+impl AsyncRead for Seated {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Seated {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// Opens a connection within `limit`, TLS and HTTP handshakes included.
 async fn connect<T>(
     upstream: &Upstream,
@@ -349,6 +402,11 @@ async fn connect<T>(
             request: None,
         })
     };
+    // It had room when it was picked: another worker was faster.
+    let Some(seat) = ConnectionSeat::take(&peer.state) else {
+        let message = "no room for a connection".to_owned();
+        return Err(failed(Phase::Connect, Reason::Saturated, message));
+    };
     let open = async {
         let stream = TcpStream::connect(peer.config.address)
             .await
@@ -361,6 +419,10 @@ async fn connect<T>(
             })?;
         // Latency is worth more than packets; a failure to say so is not worth the request.
         let _ = stream.set_nodelay(true);
+        let stream = Seated {
+            stream,
+            _seat: seat,
+        };
         let stream: Box<dyn Stream> = match &upstream.tls {
             None => Box::new(stream),
             Some(tls) => {

@@ -6,7 +6,6 @@
 mod check;
 mod explain;
 mod http_check;
-mod latency;
 #[cfg(test)]
 mod origin;
 mod prober;
@@ -14,7 +13,7 @@ mod tcp_check;
 mod threshold;
 mod vitals;
 
-pub(crate) use explain::explain;
+pub(crate) use explain::{Explanation, explain};
 pub(crate) use prober::{ProbeCounters, ProbeKey, ProbeTarget, Prober};
 use threshold::Threshold;
 pub(crate) use vitals::{InFlight, Vitals};

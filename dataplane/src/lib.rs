@@ -21,13 +21,13 @@ mod dataplane;
 mod table;
 mod worker;
 
+mod admission;
 mod attempts;
 mod exchange;
 mod listen;
 mod pipeline;
 mod route;
 mod sanitize;
-mod session;
 mod tunnel;
 
 mod balance;

@@ -12,9 +12,9 @@
 //! | `hale_upstream_attempts_total` | `upstream`, `outcome` | attempts, by what came of them |
 //! | `hale_upstream_retries_total` | `upstream` | attempts after the first |
 //! | `hale_upstream_in_flight` | `upstream` | requests that peers are answering |
+//! | `hale_upstream_waiting` | `upstream` | requests that wait for a peer |
+//! | `hale_upstream_waits_total` | `upstream`, `result` (`served`, `timeout`, `refused`, `left`: the client went away) | requests that had to wait for a peer |
 //! | `hale_probes_total` | `upstream`, `result` (`pass`, `fail`) | active checks |
-//! | `hale_ejections_total` | `upstream`, `rule` | peers taken out for what they answered |
-//! | `hale_upstream_panic` | `upstream` | 1 while failing verdicts are ignored |
 //! | `hale_peers` | `upstream`, `standing`, `reason` | peers now; `reason` is empty where all is well |
 //! | `hale_rejects_total` | `reason` | answers that the proxy gave by itself |
 //! | `hale_connections` | `listener` | connections that are open |
@@ -38,16 +38,14 @@ use std::{
 
 use prometheus_client::registry::Registry;
 
-use crate::{
-    config::UpstreamId,
-    health::{EjectionCounters, ProbeCounters},
-    reason::Reason,
-    report::Report,
-};
+use crate::{config::UpstreamId, health::ProbeCounters, reason::Reason, report::Report};
 
 use shard::Shard;
 
+pub(crate) use queue::{QueueCounters, Waited, Waiting};
+
 mod exposition;
+mod queue;
 mod shard;
 
 /// What came of one attempt.
@@ -122,7 +120,7 @@ impl Outcome {
 pub(crate) struct UpstreamMetrics {
     shards: Box<[Shard]>,
     probes: Arc<ProbeCounters>,
-    ejections: Arc<EjectionCounters>,
+    queue: QueueCounters,
 }
 
 impl UpstreamMetrics {
@@ -130,7 +128,7 @@ impl UpstreamMetrics {
         Self {
             shards: (0..shards).map(|_| Shard::default()).collect(),
             probes: Arc::default(),
-            ejections: Arc::default(),
+            queue: QueueCounters::default(),
         }
     }
 
@@ -154,9 +152,9 @@ impl UpstreamMetrics {
         &self.probes
     }
 
-    /// Where the ejections of the upstream's peers are counted.
-    pub(crate) fn ejections(&self) -> &Arc<EjectionCounters> {
-        &self.ejections
+    /// Where requests that wait for a peer are counted.
+    pub(crate) fn queue(&self) -> &QueueCounters {
+        &self.queue
     }
 
     fn shard(&self) -> &Shard {

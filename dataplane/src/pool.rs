@@ -2,7 +2,7 @@
 //!
 //! HTTP/1 connections are kept as a stack, so that the most recently used is used next and the rest
 //! age out; HTTP/2 connections are shared up to their streams. Connections of a peer that drains, fails
-//! or leaves are dropped at once, and who waits for a peer that fails is told.
+//! or leaves are dropped at once.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,7 +15,7 @@ use std::{
 use hyper::client::conn::{http1, http2};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{body::RequestBody, table::PeerState, waiting::Waiting};
+use crate::{admission::Gate, body::RequestBody, table::PeerState};
 
 /// How long an unused connection is kept: less than the 5 s after which Node, uvicorn and Apache close.
 pub(crate) const KEEP: Duration = Duration::from_secs(4);
@@ -41,10 +41,9 @@ pub(crate) type Http1 = http1::SendRequest<RequestBody>;
 pub(crate) type Http2 = http2::SendRequest<RequestBody>;
 
 /// The pool of one worker.
-#[derive(Default)]
 pub(crate) struct Pool {
-    /// Requests that wait for a peer.
-    pub(crate) waiting: Waiting,
+    /// Tells it from those of other workers; not 0.
+    id: u64,
     peers: RefCell<HashMap<PoolKey, PeerPool>>,
 }
 
@@ -100,13 +99,62 @@ pub(crate) enum SharedTurn {
 }
 
 impl Pool {
-    /// An idle HTTP/1 connection that was used within `fresh`, most recent first, and how long it was idle.
-    pub(crate) fn take(
-        &self,
-        key: PoolKey,
-        fresh: Duration,
-        now: Instant,
-    ) -> Option<(Http1, Duration)> {
+    /// Empty. `id` is not 0, and no other worker's.
+    pub(crate) fn new(id: u64) -> Self {
+        Self {
+            id,
+            peers: RefCell::default(),
+        }
+    }
+
+    /// Tells it from the pools of other workers.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Whether [`take`](Self::take) would find a connection.
+    pub(crate) fn has_idle(&self, key: PoolKey, fresh: Duration, now: Instant) -> bool {
+        let age = |idle: &&Idle| now.saturating_duration_since(idle.since);
+        let usable = |idle: &&Idle| !idle.sender.is_closed() && age(idle) < idle.keep;
+        let peers = self.peers.borrow();
+        let newest = peers
+            .get(&key)
+            .and_then(|pool| pool.idle.iter().rev().find(usable));
+        !fresh.is_zero() && newest.is_some_and(|idle| age(&idle) <= fresh)
+    }
+
+    /// Whether an HTTP/2 connection is there for one more stream, or about to be.
+    pub(crate) fn has_shared(&self, key: PoolKey) -> bool {
+        self.peers.borrow().get(&key).is_some_and(|pool| {
+            pool.opening.is_some()
+                || pool
+                    .shared
+                    .iter()
+                    .any(|shared| !shared.closed.get() && !shared.sender.borrow().is_closed())
+        })
+    }
+
+    /// Closes the oldest idle connection to one of the peers behind a gate. Whether there was one.
+    pub(crate) fn evict(&self, gate: &Arc<Gate>) -> bool {
+        let mut peers = self.peers.borrow_mut();
+        peers
+            .values_mut()
+            .filter(|pool| Arc::ptr_eq(&pool.state.gate, gate))
+            .any(PeerPool::evict)
+    }
+
+    /// Closes idle connections that other workers want room for.
+    pub(crate) fn give_way(&self) {
+        let mut peers = self.peers.borrow_mut();
+        for pool in peers.values_mut() {
+            if pool.has_idle() && pool.state.gate.is_wanted_of(self.id) {
+                pool.evict();
+            }
+        }
+    }
+
+    /// An idle HTTP/1 connection that was used within `fresh`, most recent first.
+    pub(crate) fn take(&self, key: PoolKey, fresh: Duration, now: Instant) -> Option<Http1> {
         let mut peers = self.peers.borrow_mut();
         let pool = peers.get_mut(&key)?;
         while let Some(idle) = pool.idle.pop() {
@@ -119,7 +167,7 @@ impl Pool {
                 pool.idle.push(idle);
                 return None;
             }
-            return Some((idle.sender, age));
+            return Some(idle.sender);
         }
         None
     }
@@ -127,6 +175,10 @@ impl Pool {
     /// Keeps a connection whose response is complete.
     pub(crate) fn give(&self, key: PoolKey, state: &Arc<PeerState>, sender: Http1, keep: Duration) {
         if sender.is_closed() || keep.is_zero() || !state.poolable() {
+            return;
+        }
+        // Another worker has waited for it.
+        if state.gate.is_wanted_of(self.id) {
             return;
         }
         let mut peers = self.peers.borrow_mut();
@@ -146,7 +198,7 @@ impl Pool {
         let pool = peers.entry(key).or_insert_with(|| PeerPool::new(state));
         pool.shared
             .retain(|shared| !shared.sender.borrow().is_closed());
-        let full = pool.shared.len() >= SHARED_MOST;
+        let full = pool.shared.len() >= SHARED_MOST || !state.gate.has_connection_room(state);
         let usable = pool
             .shared
             .iter()
@@ -186,7 +238,6 @@ impl Pool {
 
     /// Drops what is over its age and all that leads to peers which are out.
     pub(crate) fn prune(&self, now: Instant) {
-        self.waiting.rouse();
         self.peers.borrow_mut().retain(|_, pool| {
             if pool.state.poolable() {
                 pool.idle.retain(|idle| {
@@ -217,6 +268,25 @@ impl PeerPool {
             shared: Vec::new(),
             opening: None,
         }
+    }
+}
+
+impl PeerPool {
+    fn has_idle(&self) -> bool {
+        !self.idle.is_empty() || self.shared.iter().any(|shared| shared.streams.get() == 0)
+    }
+
+    /// Closes the oldest idle connection. Whether there was one.
+    fn evict(&mut self) -> bool {
+        if !self.idle.is_empty() {
+            self.idle.remove(0);
+            return true;
+        }
+        let unused = self
+            .shared
+            .iter()
+            .position(|shared| shared.streams.get() == 0);
+        unused.map(|index| self.shared.remove(index)).is_some()
     }
 }
 

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
+    admission,
     config::{ByReason, ObjectRef, Readiness, UpstreamId},
     exchange::{self, Taken},
-    health::{self, EjectionRule, Standing, Verdict},
+    health::{self, Standing, Verdict},
     reason::Reason,
     reject, sanitize,
     table::{Peer, PeerTable, Target, Upstream},
@@ -85,9 +86,6 @@ pub struct PeerReport {
     /// The last check that ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_check: Option<CheckReport>,
-    /// That it is out for what it answered requests with.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ejection: Option<EjectionReport>,
     /// Requests sent to it, since this process knows it.
     pub requests: u64,
     /// Requests that it is answering now.
@@ -108,20 +106,6 @@ pub struct CheckReport {
     pub message: String,
     /// How many checks in a row have had this result.
     pub in_a_row: u32,
-}
-
-/// Why a peer is ejected, and until when.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct EjectionReport {
-    /// The rule that it broke.
-    pub rule: EjectionRule,
-    /// How often it was ejected; fewer times the longer it is quiet.
-    pub times: u32,
-    /// When one request is tried.
-    pub until: Timestamp,
-    /// Whether that time has come: the next request decides.
-    pub on_trial: bool,
 }
 
 /// A request to explain.
@@ -228,9 +212,22 @@ fn no_peer_message(total: usize, by_reason: &ByReason) -> String {
     format!("none of {total} peers can serve: {}", counts.join(", "))
 }
 
+/// Why a peer is not served, or not now: one with which nothing is wrong may still be at its limit.
+fn explain(upstream: &Upstream, peer: &Peer) -> health::Explanation {
+    let health = &upstream.config.health;
+    let mut explanation = health::explain(health, peer.config.readiness, &peer.state.vitals);
+    if explanation.reason.is_none()
+        && let Some(message) = admission::saturation(upstream, peer)
+    {
+        explanation.reason = Some(Reason::Saturated);
+        explanation.message = message;
+    }
+    explanation
+}
+
 fn peer_report(upstream: &Upstream, peer: &Peer, serving: bool) -> PeerReport {
     let vitals = &peer.state.vitals;
-    let explanation = health::explain(&upstream.config.health, peer.config.readiness, vitals);
+    let explanation = explain(upstream, peer);
     PeerReport {
         address: peer.config.address,
         pod: peer.config.pod.clone(),
@@ -243,7 +240,6 @@ fn peer_report(upstream: &Upstream, peer: &Peer, serving: bool) -> PeerReport {
         message: explanation.message,
         since: explanation.since,
         last_check: vitals.last_check().map(|check| (*check).clone()),
-        ejection: health::ejection(&upstream.config.health, vitals),
         requests: vitals.requests(),
         in_flight: vitals.in_flight(),
     }
@@ -256,11 +252,7 @@ pub(crate) fn reject_peers(upstream: &Upstream, detail: bool) -> reject::Peers {
         ..reject::Peers::default()
     };
     for peer in &upstream.peers {
-        let explanation = health::explain(
-            &upstream.config.health,
-            peer.config.readiness,
-            &peer.state.vitals,
-        );
+        let explanation = explain(upstream, peer);
         let Some(reason) = explanation.reason else {
             continue;
         };

@@ -25,7 +25,8 @@ use tokio::{
 };
 
 use crate::{
-    attempts::{note, note_failure, pick, unserved},
+    admission::{self, Ask, Current, Seat},
+    attempts::{note, note_failure, unserved},
     body::RequestBody,
     config::RequestPolicy,
     exchange::Exchange,
@@ -80,12 +81,22 @@ pub(crate) async fn open(
         head: policy.timeouts.backend_request,
         fresh: Duration::ZERO,
     };
+    let mut current = Current::Route(upstream);
     loop {
-        let Some((index, peer)) = pick(upstream, &exchange.wish, &tried, tries.same_peer()) else {
-            return Err(unserved(exchange, upstream, last.as_deref()));
+        exchange.in_flight = None;
+        let ask = Ask {
+            same_peer: tries.same_peer(),
+            fresh: limits.fresh,
+            deadline,
         };
-        exchange.in_flight = Some(peer.state.vitals.track());
-        match forward::send_upgrade(upstream, peer, request, limits).await {
+        let (index, seat) =
+            admission::seat(exchange, &mut current, &mut tried, ask, last.as_deref()).await?;
+        let upstream = current.clone();
+        let Some(peer) = upstream.peers.get(index as usize) else {
+            return Err(unserved(exchange, &upstream, last.as_deref()));
+        };
+        exchange.in_flight = Some(seat);
+        match forward::send_upgrade(&upstream, peer, request, limits).await {
             Ok(response)
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
                     && !sanitize::is_websocket_accept(response.headers()) =>
@@ -112,12 +123,16 @@ pub(crate) async fn open(
                 });
             }
             Err(mut error) => {
+                if let Some(unsent) = error.saturated() {
+                    request = unsent;
+                    continue;
+                }
                 note_failure(exchange, peer, &error);
                 tried.push(index);
                 let next = tries.after_error(&error, false);
                 match error.request.take() {
                     Some(unsent) if next != Next::Stop => request = unsent,
-                    _ => return Err(unserved(exchange, upstream, Some(&error))),
+                    _ => return Err(unserved(exchange, &upstream, Some(&error))),
                 }
                 last = Some(error);
             }
@@ -171,7 +186,7 @@ fn switch(
 /// Counts a tunnel, and the peer's work, until it ends.
 struct Tunnel {
     worker: Rc<Worker>,
-    _peer: Option<crate::health::InFlight>,
+    _peer: Option<Seat>,
 }
 
 impl Drop for Tunnel {

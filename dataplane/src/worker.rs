@@ -13,6 +13,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     access_log::LogBuffer,
+    admission::Gate,
     dataplane::Shared,
     listen::{
         self, Bound,
@@ -83,7 +84,7 @@ impl Worker {
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(1, |since| u64::from(since.subsec_nanos()) << 8);
         Self {
-            pool: Rc::default(),
+            pool: Rc::new(Pool::new(index + 1)),
             clock: Arc::new(CoarseClock::new()),
             connections: RefCell::default(),
             tunnels: Cell::new(0),
@@ -143,6 +144,15 @@ impl Worker {
         self.shared.log.is_some()
     }
 
+    /// Closes an idle connection of an upstream that has too many, of this worker or of another: whoever waits
+    /// is woken when it is closed.
+    pub(crate) fn make_room(&self, gate: &Arc<Gate>) {
+        if !self.pool.evict(gate) {
+            gate.want(self.pool.id());
+            self.shared.reclaim.send_modify(|count| *count += 1);
+        }
+    }
+
     fn sweep(&self, tick: u64) {
         self.clock.set(self.started.elapsed());
         for (_, guard) in self.connections.borrow().iter() {
@@ -193,6 +203,7 @@ pub(crate) fn run(shared: Arc<Shared>, index: u64, bound: Vec<Bound>) -> io::Res
         let worker = Rc::new(Worker::new(Arc::clone(&shared), index));
         tokio::task::spawn_local(house_keeping(Rc::clone(&worker)));
         tokio::task::spawn_local(follow_table(Rc::clone(&worker), shared.changes.subscribe()));
+        tokio::task::spawn_local(follow_wants(Rc::clone(&worker), shared.reclaim.subscribe()));
         let mut accepting = Vec::new();
         for bound in bound {
             accepting.push(tokio::task::spawn_local(listen::accept(
@@ -258,5 +269,12 @@ async fn house_keeping(worker: Rc<Worker>) {
 async fn follow_table(worker: Rc<Worker>, mut changes: watch::Receiver<u64>) {
     while changes.changed().await.is_ok() {
         worker.pool.prune(Instant::now());
+    }
+}
+
+/// Closes idle connections that other workers want room for.
+async fn follow_wants(worker: Rc<Worker>, mut wants: watch::Receiver<u64>) {
+    while wants.changed().await.is_ok() {
+        worker.pool.give_way();
     }
 }

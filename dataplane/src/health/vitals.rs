@@ -15,7 +15,7 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Verdict, latency::Latency};
+use super::Verdict;
 use crate::{config::Readiness, reason::Reason, report::CheckReport};
 
 /// How long a peer is avoided after its first connect error; doubles with each later one.
@@ -40,7 +40,6 @@ pub(crate) struct Vitals {
     outlier: Changing,
     readiness: Changing,
     last_check: ArcSwapOption<CheckReport>,
-    latency: Latency,
 }
 
 /// The connect errors since the last connection that was made.
@@ -106,7 +105,6 @@ impl Vitals {
             outlier: Changing::new(unknown, at),
             readiness: Changing::new(readiness_code(readiness), at),
             last_check: ArcSwapOption::empty(),
-            latency: Latency::default(),
         }
     }
 
@@ -180,6 +178,17 @@ impl Vitals {
         InFlight(Arc::clone(self))
     }
 
+    /// [`track`](Self::track), if fewer than `most` requests are in flight.
+    pub(crate) fn track_below(self: &Arc<Self>, most: u32) -> Option<InFlight> {
+        self.in_flight
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
+                (count < most).then_some(count + 1)
+            })
+            .ok()?;
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Some(InFlight(Arc::clone(self)))
+    }
+
     /// Requests sent to the peer, since this process knows it.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
@@ -251,21 +260,6 @@ impl Vitals {
         let failure = self.failure.load_full()?;
         let in_a_row = self.connect_errors.load(Ordering::Relaxed);
         (in_a_row > 0).then_some((in_a_row, failure))
-    }
-
-    /// The head of a response came after `took`; `fine` is whether it was no 5xx.
-    pub(crate) fn record_latency(&self, took: Duration, fine: bool, now: Instant) {
-        let at = self.elapsed_ms(now);
-        if fine {
-            self.latency.record(took, at);
-        } else {
-            self.latency.record_failure(took, at);
-        }
-    }
-
-    /// How many microseconds the peer takes to begin an answer, of late; `None` if that is not known.
-    pub(crate) fn latency(&self, now: Instant) -> Option<f32> {
-        self.latency.read(self.elapsed_ms(now))
     }
 
     fn elapsed_ms(&self, now: Instant) -> u64 {

@@ -16,13 +16,10 @@ use prometheus_client::{
 
 use super::{
     Listener, Metrics, Outcome,
+    queue::Waited,
     shard::{BOUNDS, CLASSES, Sums},
 };
-use crate::{
-    health::{EjectionRule, Standing},
-    reason::Reason,
-    report::Report,
-};
+use crate::{health::Standing, reason::Reason, report::Report};
 
 type MakeReport = Box<dyn Fn() -> Report + Send + Sync>;
 
@@ -49,7 +46,8 @@ struct Counted {
     upstream: String,
     sums: Sums,
     probes: [u64; 2],
-    ejections: [u64; EjectionRule::ALL.len()],
+    waiting: u64,
+    waits: [u64; Waited::ALL.len()],
 }
 
 impl Collector for Exposition {
@@ -57,8 +55,8 @@ impl Collector for Exposition {
         let counted = self.counted();
         requests(&mut encoder, &counted)?;
         attempts(&mut encoder, &counted)?;
+        waits(&mut encoder, &counted)?;
         probes(&mut encoder, &counted)?;
-        ejections(&mut encoder, &counted)?;
         edge(&mut encoder, &self.metrics)?;
         let report = (self.report)();
         peers(&mut encoder, &report)?;
@@ -75,10 +73,34 @@ impl Exposition {
                 upstream: id.to_string(),
                 sums: Sums::of(&upstream.shards),
                 probes: upstream.probes.counts(),
-                ejections: upstream.ejections.counts(),
+                waiting: upstream.queue.waiting(),
+                waits: upstream.queue.ended(),
             })
             .collect()
     }
+}
+
+fn waits(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> fmt::Result {
+    let waited = |one: &&Counted| one.waiting + one.waits.iter().sum::<u64>() > 0;
+    let help = "Requests that wait for a peer";
+    let mut metric = gauge(encoder, "hale_upstream_waiting", help)?;
+    for one in counted.iter().filter(waited) {
+        metric
+            .encode_family(&[("upstream", one.upstream.as_str())])?
+            .encode_gauge(&one.waiting)?;
+    }
+    let help = "Requests that had to wait for a peer, by how the wait ended";
+    let mut metric = counter(encoder, "hale_upstream_waits", help)?;
+    for one in counted {
+        for (how, count) in Waited::ALL.iter().zip(one.waits) {
+            let labels = [
+                ("upstream", one.upstream.as_str()),
+                ("result", how.as_str()),
+            ];
+            seen(&mut metric, &labels, count)?;
+        }
+    }
+    Ok(())
 }
 
 fn requests(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> fmt::Result {
@@ -146,18 +168,6 @@ fn probes(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> fmt::Resu
     Ok(())
 }
 
-fn ejections(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> fmt::Result {
-    let help = "Peers taken out for what they answered requests with, by rule";
-    let mut metric = counter(encoder, "hale_ejections", help)?;
-    for one in counted {
-        for (rule, count) in EjectionRule::ALL.iter().zip(one.ejections) {
-            let labels = [("upstream", one.upstream.as_str()), ("rule", rule.as_str())];
-            seen(&mut metric, &labels, count)?;
-        }
-    }
-    Ok(())
-}
-
 /// What is counted at the edge, whatever the upstream.
 fn edge(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
     let help = "Answers that the proxy gave by itself, by reason";
@@ -217,13 +227,6 @@ fn peers(encoder: &mut DescriptorEncoder<'_>, report: &Report) -> fmt::Result {
             ];
             metric.encode_family(&labels)?.encode_gauge(&count)?;
         }
-    }
-    let help = "Whether failing verdicts are ignored, because too few peers were left";
-    let mut metric = gauge(encoder, "hale_upstream_panic", help)?;
-    for upstream in &report.upstreams {
-        metric
-            .encode_family(&[("upstream", upstream.id.to_string().as_str())])?
-            .encode_gauge(&u64::from(upstream.panic))?;
     }
     let help = "Requests that peers are answering";
     let mut metric = gauge(encoder, "hale_upstream_in_flight", help)?;

@@ -7,12 +7,12 @@ mod support;
 mod wire;
 
 mod attempts;
-mod balancing;
 mod basics;
 mod framing;
 mod grpc;
 mod headers;
 mod health;
+mod limits;
 mod observed;
 mod paths;
 mod peers;
