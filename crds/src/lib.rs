@@ -13,6 +13,7 @@
 // Columns of the printer have like types.
 #![allow(clippy::duplicated_attributes)]
 
+mod circuit_breaker;
 mod duration;
 mod health_check;
 mod passive_check;
@@ -21,6 +22,7 @@ mod requests;
 mod status;
 mod tls;
 
+pub use circuit_breaker::{CircuitBreaker, PeerLimits, Queue};
 pub use duration::{Duration, DurationError};
 pub use health_check::{
     ActiveCheck, CheckPort, ExpectedBody, GrpcCheck, HealthCheck, HttpCheck, HttpHeader, Initial,
@@ -179,6 +181,7 @@ mod tests {
             "spec": {
                 "targetRefs": [{"group": "", "kind": "Service", "name": "checkout"}],
                 "healthCheck": {"active": {"http": {}}, "passive": {}},
+                "circuitBreaker": {},
                 "retry": {},
                 "timeouts": {},
             },
@@ -200,6 +203,8 @@ mod tests {
         assert_eq!(passive.error_percent, None);
         assert_eq!(passive.base_ejection, Duration::new("10s"));
         assert_eq!(passive.max_ejected_percent, 50);
+        let queue = policy.spec.circuit_breaker.unwrap().queue;
+        assert_eq!((queue.max, queue.timeout), (100, Duration::new("1s")));
         assert_eq!(policy.spec.retry.unwrap().codes, [502, 503, 504]);
         assert_eq!(policy.spec.timeouts.unwrap().connect, Duration::new("1s"));
     }

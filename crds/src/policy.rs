@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{HealthCheck, Retry, Timeouts, Tls, UpstreamPolicyStatus};
+use crate::{CircuitBreaker, HealthCheck, Retry, Timeouts, Tls, UpstreamPolicyStatus};
 
 /// How Hale treats the peers of a Service (its pods), and the requests of a Service or an Ingress.
 ///
@@ -24,7 +24,7 @@ use crate::{HealthCheck, Retry, Timeouts, Tls, UpstreamPolicyStatus};
     namespaced,
     status = "UpstreamPolicyStatus",
     derive = "PartialEq",
-    doc = "UpstreamPolicy says how Hale treats the peers of a Service (health checks, balancing, TLS) and the requests to a Service or Ingress (timeouts, retries). Its status says which peers are out, why, and since when.",
+    doc = "UpstreamPolicy says how Hale treats the peers of a Service (health checks, balancing, limits, TLS) and the requests to a Service or Ingress (timeouts, retries). Its status says which peers are out, why, and since when.",
     label("gateway.networking.k8s.io/policy", "Direct"),
     printcolumn(
         name = "TARGET",
@@ -71,8 +71,8 @@ use crate::{HealthCheck, Retry, Timeouts, Tls, UpstreamPolicyStatus};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!(has(self.healthCheck) || has(self.loadBalancer) || has(self.tls)) || self.targetRefs.all(t, t.kind == 'Service')")
-    .message("healthCheck, loadBalancer and tls describe the peers of a Service: with them every targetRef must be a Service")
+#[x_kube(validation = Rule::new("!(has(self.healthCheck) || has(self.loadBalancer) || has(self.circuitBreaker) || has(self.tls)) || self.targetRefs.all(t, t.kind == 'Service')")
+    .message("healthCheck, loadBalancer, circuitBreaker and tls describe the peers of a Service: with them every targetRef must be a Service")
     .field_path(".targetRefs"))]
 pub struct UpstreamPolicySpec {
     /// What the policy is for: 1 to 16 Services (or single ports of them) or Ingresses of the policy's
@@ -88,6 +88,10 @@ pub struct UpstreamPolicySpec {
     /// How a peer is picked among the eligible. For Services only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancer: Option<LoadBalancer>,
+    /// How much the peers get at a time, and what waits for room. For Services only. Default: no limit,
+    /// and up to 100 requests wait for 1s when there is no eligible peer for a moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreaker>,
     /// TLS to the peers. For Services only. Default: plain text, or TLS without authentication where
     /// the Service port's `appProtocol` is `https`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

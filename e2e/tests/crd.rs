@@ -143,6 +143,7 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
             format!("{INGRESS}, loadBalancer: {{type: RoundRobin}}"),
             "every targetRef must be a Service",
         ),
+        ("limits for an Ingress", format!("{INGRESS}, circuitBreaker: {{}}"), "every targetRef must be a Service"),
         ("TLS for an Ingress", format!("{INGRESS}, tls: {{}}"), "every targetRef must be a Service"),
         ("no kind of check", check("interval: 1s"), "set exactly one of http, grpc and tcp"),
         ("two kinds of checks", check("http: {}, tcp: {}"), "set exactly one of http, grpc and tcp"),
@@ -172,6 +173,11 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
         ("a window of an hour", passive("errorPercent: {window: 1h}"), "window must be 1s to 10m"),
         ("outlier detection for an Ingress", format!("{INGRESS}, healthCheck: {{passive: {{}}}}"), "every targetRef must be a Service"),
         ("an unknown balancer", on_service("loadBalancer: {type: Random}"), "supported values: \"RoundRobin\", \"LeastRequest\""),
+        ("room for no connection", on_service("circuitBreaker: {maxConnections: 0}"), "should be greater than or equal to 1"),
+        ("room for no request of a peer", on_service("circuitBreaker: {perPeer: {maxParallelRequests: 0}}"), "should be greater than or equal to 1"),
+        ("a queue of -1", on_service("circuitBreaker: {queue: {max: -1}}"), "should be greater than or equal to 0"),
+        ("a queue without time", on_service("circuitBreaker: {queue: {timeout: 0s}}"), "timeout must be 1ms to 1m"),
+        ("a queue of an hour", on_service("circuitBreaker: {queue: {timeout: 1h}}"), "timeout must be 1ms to 1m"),
         ("11 tries", on_service("retry: {attempts: 11}"), "should be less than or equal to 10"),
         ("a retry of status 200", on_service("retry: {codes: [200]}"), "should be greater than or equal to 400"),
         ("a timeout of two days", on_service("timeouts: {request: 48h}"), "at most 24h"),
@@ -219,7 +225,9 @@ pub(crate) async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result
          timeout: 500ms, jitterPercent: 0, unhealthyThreshold: 1, healthyThreshold: 1, initial: Healthy}}, \
          passive: {{consecutiveErrors: 0, consecutive5xx: 3, errorPercent: {{threshold: 100, minRequests: 1, window: 1m}}, \
          baseEjection: 1s, maxEjection: 1s, maxEjectedPercent: 0}}}}, \
-         loadBalancer: {{type: RoundRobin}}, retry: {{attempts: 0, codes: [502], failures: [Reset], backoff: 0s, \
+         loadBalancer: {{type: RoundRobin}}, \
+         circuitBreaker: {{maxConnections: 1000000, maxParallelRequests: 1, \
+         perPeer: {{maxConnections: 1, maxParallelRequests: 1}}, queue: {{max: 0, timeout: 1m}}}}, retry: {{attempts: 0, codes: [502], failures: [Reset], backoff: 0s, \
          perTryTimeout: 1s, nonIdempotent: WithIdempotencyKey, samePeer: Never, \
          budget: {{percent: 10, interval: 5s, minRetries: 0}}}}, \
          timeouts: {{connect: 500ms, request: 10s, backendRequest: 5s, idle: 0s}}, \

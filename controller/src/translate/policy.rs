@@ -11,7 +11,7 @@ mod tls;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hale_crds::{TargetKind, TargetRef, UpstreamPolicy};
-use hale_dataplane::config::{Balance, ObjectRef, RequestPolicy, UpstreamId};
+use hale_dataplane::config::{Balance, ObjectRef, RequestPolicy, UpstreamId, UpstreamLimits};
 
 use crate::{
     cluster::{Cluster, key, namespace},
@@ -43,15 +43,17 @@ struct Target {
 enum Section {
     HealthCheck,
     LoadBalancer,
+    CircuitBreaker,
     Tls,
     Retry,
     Timeouts,
 }
 
 impl Section {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::HealthCheck,
         Self::LoadBalancer,
+        Self::CircuitBreaker,
         Self::Tls,
         Self::Retry,
         Self::Timeouts,
@@ -61,6 +63,7 @@ impl Section {
         match self {
             Self::HealthCheck => "healthCheck",
             Self::LoadBalancer => "loadBalancer",
+            Self::CircuitBreaker => "circuitBreaker",
             Self::Tls => "tls",
             Self::Retry => "retry",
             Self::Timeouts => "timeouts",
@@ -69,7 +72,10 @@ impl Section {
 
     /// Whether it describes peers, and not requests.
     const fn is_of_peers(self) -> bool {
-        matches!(self, Self::HealthCheck | Self::LoadBalancer | Self::Tls)
+        match self {
+            Self::HealthCheck | Self::LoadBalancer | Self::CircuitBreaker | Self::Tls => true,
+            Self::Retry | Self::Timeouts => false,
+        }
     }
 }
 
@@ -106,6 +112,8 @@ pub(super) struct PeerSections {
     pub(super) health_check: Option<Health>,
     /// `loadBalancer`.
     pub(super) load_balancer: Option<Balance>,
+    /// `circuitBreaker`.
+    pub(super) limits: Option<UpstreamLimits>,
     /// `tls`, or why requests are refused.
     pub(super) tls: Option<Result<TlsParts, String>>,
 }
@@ -176,12 +184,15 @@ impl<'a> Policies<'a> {
         let mut find = |section| self.of_service(service, port, section);
         let health_check = find(Section::HealthCheck);
         let load_balancer = find(Section::LoadBalancer);
+        let circuit_breaker = find(Section::CircuitBreaker);
         let tls = find(Section::Tls);
         let sections = |index: Option<usize>| Some(&self.entries.get(index?)?.sections);
         PeerSections {
             health_check: sections(health_check)
                 .and_then(|it| it.health_check.as_ref()?.as_ref().ok().cloned()),
             load_balancer: sections(load_balancer).and_then(|it| it.load_balancer.clone()),
+            limits: sections(circuit_breaker)
+                .and_then(|it| it.circuit_breaker.as_ref()?.as_ref().ok().cloned()),
             tls: sections(tls).and_then(|it| it.tls.clone()).map(|judged| {
                 judged.map_err(|error| match tls.and_then(|index| self.reference(index)) {
                     Some(policy) => format!("{policy}: {error}"),
@@ -265,6 +276,7 @@ impl Attachment {
                 sections.health_check.as_ref().is_some_and(Result::is_ok) && self.errors.is_empty()
             }
             Section::LoadBalancer => sections.load_balancer.is_some(),
+            Section::CircuitBreaker => sections.circuit_breaker.as_ref().is_some_and(Result::is_ok),
             Section::Tls => sections.tls.is_some(),
             Section::Retry => sections.retry.as_ref().is_some_and(Result::is_ok),
             Section::Timeouts => sections.timeouts.as_ref().is_some_and(Result::is_ok),
@@ -299,7 +311,7 @@ fn attach(
         TargetKind::Ingress => {
             if sections.has_peer_sections() {
                 errors.push(
-                    "healthCheck, loadBalancer and tls describe the peers of a Service, not an Ingress"
+                    "healthCheck, loadBalancer, circuitBreaker and tls describe the peers of a Service, not an Ingress"
                         .to_owned(),
                 );
             }

@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 
 use hale_dataplane::{
-    config::{
-        Action, ObjectRef, Problem, Protocol, Upstream, UpstreamId, UpstreamLimits, UpstreamTls,
-    },
+    config::{Action, ObjectRef, Problem, Protocol, Upstream, UpstreamId, UpstreamTls},
     reason::Reason,
 };
 use k8s_openapi::api::{
@@ -155,7 +153,7 @@ impl<'a> Upstreams<'a> {
             balance: sections.load_balancer.unwrap_or_default(),
             slow_start: None,
             session: None,
-            limits: UpstreamLimits::default(),
+            limits: sections.limits.unwrap_or_default(),
             health,
             peers,
             problem,

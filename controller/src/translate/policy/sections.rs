@@ -3,6 +3,7 @@
 //! The API server has checked most of this already; files and older definitions have not. Each section
 //! is judged by itself, so that a typo in one does not switch the others off.
 
+mod limits;
 mod passive;
 
 use std::{fmt::Display, ops::RangeInclusive, time::Duration};
@@ -13,6 +14,7 @@ use hale_crds::{
 };
 use hale_dataplane::config::{
     self, Balance, BodyMatch, CheckKind, HealthPolicy, Percent, RetryOn, StatusRange, Timeouts,
+    UpstreamLimits,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -27,6 +29,7 @@ pub(super) type Judged<T> = Result<T, String>;
 pub(super) struct Sections {
     pub(super) health_check: Option<Judged<Health>>,
     pub(super) load_balancer: Option<Balance>,
+    pub(super) circuit_breaker: Option<Judged<UpstreamLimits>>,
     pub(super) tls: Option<Judged<TlsParts>>,
     pub(super) retry: Option<Judged<config::Retry>>,
     pub(super) timeouts: Option<Judged<Timeouts>>,
@@ -46,6 +49,7 @@ impl Sections {
         Self {
             health_check: spec.health_check.as_ref().map(health_check),
             load_balancer: spec.load_balancer.as_ref().map(load_balancer),
+            circuit_breaker: spec.circuit_breaker.as_ref().map(limits::limits),
             tls,
             retry: spec.retry.as_ref().map(retry),
             timeouts: spec.timeouts.as_ref().map(timeouts),
@@ -57,6 +61,7 @@ impl Sections {
         match section {
             Section::HealthCheck => self.health_check.is_some(),
             Section::LoadBalancer => self.load_balancer.is_some(),
+            Section::CircuitBreaker => self.circuit_breaker.is_some(),
             Section::Tls => self.tls.is_some(),
             Section::Retry => self.retry.is_some(),
             Section::Timeouts => self.timeouts.is_some(),
@@ -65,7 +70,8 @@ impl Sections {
 
     /// Whether there is a section that only a Service can have.
     pub(super) fn has_peer_sections(&self) -> bool {
-        self.health_check.is_some() || self.load_balancer.is_some() || self.tls.is_some()
+        let mut all = Section::ALL.into_iter();
+        all.any(|section| section.is_of_peers() && self.has(section))
     }
 
     /// Whether the policy refuses requests, because its TLS cannot be had.
@@ -82,6 +88,9 @@ impl Sections {
     pub(super) fn errors(&self) -> Vec<&str> {
         [
             self.health_check.as_ref().and_then(|it| it.as_ref().err()),
+            self.circuit_breaker
+                .as_ref()
+                .and_then(|it| it.as_ref().err()),
             self.tls.as_ref().and_then(|it| it.as_ref().err()),
             self.retry.as_ref().and_then(|it| it.as_ref().err()),
             self.timeouts.as_ref().and_then(|it| it.as_ref().err()),
