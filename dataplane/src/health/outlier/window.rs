@@ -16,6 +16,9 @@ const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 const SLICE_BITS: u32 = 64 - 2 * COUNT_BITS;
 const SLICE_MASK: u64 = (1 << SLICE_BITS) - 1;
 
+/// A bucket that is ahead by more than this is one from before the numbers ran over.
+const LATER: u64 = 1000;
+
 /// Requests and errors of the last while.
 #[derive(Debug, Default)]
 pub(super) struct Window {
@@ -78,10 +81,11 @@ impl Window {
                 slice,
                 counts: Counts::default(),
             };
-            match age(slice, found.slice) {
+            let later = age(found.slice, slice);
+            match later {
                 0 => Some(found.add(error).pack()),
-                age if age <= SLICE_MASK / 2 => Some(fresh.add(error).pack()),
-                _ => None,
+                1..=LATER if found.counts.requests > 0 => None,
+                _ => Some(fresh.add(error).pack()),
             }
         });
     }
@@ -110,8 +114,10 @@ impl Window {
 
 /// The number of the slice of time that `now` is in.
 fn slice(length: Duration, now: Duration) -> u64 {
-    let slice = (length.as_micros() / BUCKETS as u128).max(1);
-    u64::try_from(now.as_micros() / slice).unwrap_or(u64::MAX) & SLICE_MASK
+    // Divisions of 64 bits: those of 128 take longer than all else here.
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let slice = (micros(length) / BUCKETS as u64).max(1);
+    (micros(now) / slice) & SLICE_MASK
 }
 
 fn index(slice: u64) -> usize {
