@@ -10,8 +10,8 @@ use super::Bad;
 
 /// Refuses a body whose end is not certain.
 ///
-/// hyper refuses differing lengths, and the listener's head scan finds a length beside chunks. Left to
-/// refuse are codings besides `chunked`, which we would have to undo, and what is not one plain number.
+/// hyper refuses differing lengths. It drops a length beside chunks in silence; the listener's head scan
+/// sees both, and the pipeline has refused that with 400 before it asks here. Left to refuse are codings besides `chunked`, which we would have to undo, and what is not one plain number.
 pub(crate) fn framing(parts: &Parts) -> Result<(), Bad> {
     let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next()
