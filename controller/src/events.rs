@@ -5,6 +5,7 @@
 //! told again, because they are still true, and Events do not last.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     time::Duration,
 };
@@ -14,12 +15,13 @@ use hale_dataplane::{
     reason::Reason,
     report::{PeerReport, Report, UpstreamReport},
 };
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::EventType;
 use tokio::time::Instant;
 
 use crate::{
-    finding::{FindingReason, Severity},
+    finding::{Finding, FindingReason, Severity},
     publish::Published,
     status::{shortened, without_count},
 };
@@ -68,7 +70,8 @@ impl Events {
 
     /// Tells what is new.
     pub fn tell(&mut self, published: &Published, report: &Report, now: Instant) {
-        for note in self.memory.compare(published, report, now) {
+        let findings: Vec<_> = published.findings(Timestamp::now()).collect();
+        for note in self.memory.compare(published, &findings, report, now) {
             self.teller.tell(note, now);
         }
     }
@@ -101,9 +104,15 @@ enum Alive {
 }
 
 impl Memory {
-    fn compare(&mut self, published: &Published, report: &Report, now: Instant) -> Vec<Note> {
+    fn compare(
+        &mut self,
+        published: &Published,
+        findings: &[Cow<'_, Finding>],
+        report: &Report,
+        now: Instant,
+    ) -> Vec<Note> {
         let audience = Audience::new(published);
-        let mut notes = self.findings(published, &audience, now);
+        let mut notes = self.findings(findings, &audience, now);
         notes.extend(self.peers(report, &audience, now));
         notes.extend(self.synced(published, &audience));
         notes
@@ -111,13 +120,13 @@ impl Memory {
 
     fn findings(
         &mut self,
-        published: &Published,
+        findings: &[Cow<'_, Finding>],
         audience: &Audience<'_>,
         now: Instant,
     ) -> Vec<Note> {
         let mut notes = Vec::new();
         let mut current = HashSet::new();
-        for finding in &published.translation.findings {
+        for finding in findings {
             // A Service passes through this at each scale-up; what lasts gets a better name from its pods.
             if finding.reason == FindingReason::NoEndpoints {
                 continue;

@@ -5,6 +5,7 @@
 
 // What is decided, without a clock or I/O.
 pub mod cluster;
+pub mod expiry;
 pub mod finding;
 pub mod manifests;
 pub mod settings;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use hale_dataplane::{Dataplane, StartError, prometheus_client::registry::Registry};
+use jiff::Timestamp;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -90,7 +91,7 @@ impl Process {
         let metrics = Metrics::new(&mut registry);
         let publisher = Arc::new(Publisher::new(
             dataplane.clone(),
-            settings.clone(),
+            settings,
             metrics.clone(),
             lifecycle.clone(),
         ));
@@ -103,7 +104,6 @@ impl Process {
             lifecycle: lifecycle.clone(),
             controller: controller_state(publisher.newest(), leads),
             newest: publisher.newest(),
-            settings,
         });
         let healthz = healthz
             .into_iter()
@@ -207,10 +207,8 @@ fn controller_state(
         let newest = newest.borrow().clone();
         let findings = newest.iter().flat_map(|published| {
             published
-                .read_findings
-                .iter()
-                .chain(&published.translation.findings)
-                .map(FindingLine::from)
+                .findings(Timestamp::now())
+                .map(|finding| FindingLine::from(&*finding))
         });
         ControllerState {
             leader: leads.as_ref().map(|leads| *leads.borrow()),

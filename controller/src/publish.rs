@@ -1,15 +1,18 @@
 //! From a snapshot to what is served: translate, compare, publish, and tell those who write statuses.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use hale_dataplane::Dataplane;
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::{
     cluster::{Cluster, Objects},
+    expiry,
     finding::{Finding, Severity},
     lifecycle::Lifecycle,
     metrics::Metrics,
@@ -28,8 +31,20 @@ pub struct Published {
     pub cluster: Cluster,
     /// What it became.
     pub translation: Translation,
+    /// What the command line decided.
+    pub settings: Settings,
     /// What reading the objects found, before translation.
     pub read_findings: Vec<Finding>,
+}
+
+impl Published {
+    /// Everything that is wrong at this time, with which object.
+    pub fn findings(&self, now: Timestamp) -> impl Iterator<Item = Cow<'_, Finding>> {
+        let lasting = self.read_findings.iter().chain(&self.translation.findings);
+        lasting
+            .map(Cow::Borrowed)
+            .chain(expiry::findings(self, now).into_iter().map(Cow::Owned))
+    }
 }
 
 /// The newest snapshot; `None` before the first.
@@ -85,6 +100,7 @@ impl Publisher {
             sequence: before.map_or(1, |before| before.sequence + 1),
             cluster,
             translation,
+            settings: self.settings.clone(),
             read_findings,
         });
         if let Some(generation) = generation {

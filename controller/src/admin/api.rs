@@ -7,6 +7,7 @@ use hale_dataplane::{
     report::{Report, WhyReport, WhyRequest},
 };
 use http::StatusCode;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Answer, Answers, Context, context, query};
@@ -14,7 +15,6 @@ use crate::{
     finding::Finding,
     lifecycle::{Lifecycle, Phase},
     publish::Newest,
-    settings::Settings,
 };
 
 /// What the controller adds to the dataplane's report.
@@ -60,8 +60,6 @@ pub struct Api {
     pub controller: Box<dyn Fn() -> ControllerState + Send + Sync>,
     /// What was published last.
     pub newest: Newest,
-    /// What the command line decided.
-    pub settings: Settings,
 }
 
 #[derive(Serialize)]
@@ -129,7 +127,7 @@ impl Api {
             Some(why) => {
                 let newest = self.newest.borrow().clone();
                 let context = newest.map_or_else(Context::default, |published| {
-                    context::of(&published, &self.settings, &request, &why)
+                    context::of(&published, &request, &why, Timestamp::now())
                 });
                 json(&Why { why, context })
             }

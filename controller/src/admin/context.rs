@@ -8,6 +8,7 @@ use hale_dataplane::{
     reason::Reason,
     report::{WhyReport, WhyRequest},
 };
+use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::Ingress;
 use serde::Serialize;
 
@@ -15,8 +16,8 @@ use super::FindingLine;
 use crate::{
     cluster::key,
     publish::Published,
-    settings::{ObjectKey, Settings},
-    translate::why_not_ours,
+    settings::ObjectKey,
+    translate::{TargetOutcome, why_not_ours},
 };
 
 /// Lines of each kind that people still read.
@@ -37,9 +38,9 @@ pub struct Context {
 /// Looks for what belongs to an answer.
 pub(super) fn of(
     published: &Published,
-    settings: &Settings,
     request: &WhyRequest,
     why: &WhyReport,
+    now: Timestamp,
 ) -> Context {
     let host = request.host.trim_end_matches('.').to_ascii_lowercase();
     let unrouted = why.reason == Some(Reason::NoRoute);
@@ -51,7 +52,7 @@ pub(super) fn of(
             continue;
         };
         let object = reference("Ingress", &key(&ingress.metadata));
-        match why_not_ours(ingress, &published.cluster, settings) {
+        match why_not_ours(ingress, &published.cluster, &published.settings) {
             Some(message) => not_served.push((
                 distance,
                 FindingLine {
@@ -71,7 +72,7 @@ pub(super) fn of(
         involved.insert(reference("Service", &service));
     }
     for outcome in &published.translation.policies {
-        let about = |target: &crate::translate::TargetOutcome| {
+        let about = |target: &TargetOutcome| {
             let key = ObjectKey::new(&*outcome.namespace, &*target.target.name);
             let target_object = reference(target.target.kind.as_str(), &key);
             let reached = why
@@ -85,13 +86,10 @@ pub(super) fn of(
             involved.insert(reference("UpstreamPolicy", &key));
         }
     }
-    let all = published
-        .read_findings
-        .iter()
-        .chain(&published.translation.findings);
-    let findings = all
+    let findings = published
+        .findings(now)
         .filter(|finding| involved.contains(&finding.object))
-        .map(FindingLine::from)
+        .map(|finding| FindingLine::from(&*finding))
         .take(MOST)
         .collect();
     Context {
@@ -146,6 +144,7 @@ mod tests {
     use super::*;
     use crate::{
         cluster::{Cluster, Objects},
+        settings::Settings,
         translate::translate,
     };
 
@@ -185,6 +184,7 @@ mod tests {
             sequence: 1,
             cluster,
             translation,
+            settings,
             read_findings: Vec::new(),
         };
         let request = WhyRequest {
@@ -193,7 +193,7 @@ mod tests {
             path: path.to_owned(),
         };
         let why = dataplane.why(&request).unwrap();
-        let context = of(&published, &settings, &request, &why);
+        let context = of(&published, &request, &why, Timestamp::UNIX_EPOCH);
         let lines = |lines: Vec<FindingLine>| {
             let line =
                 |line: FindingLine| format!("{} {}: {}", line.object, line.reason, line.message);

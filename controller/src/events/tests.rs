@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hale_crds::{TargetKind, TargetRef};
 use hale_dataplane::{
     config::{ByReason, Readiness},
     health::{Standing, Verdict},
@@ -13,7 +14,11 @@ use super::*;
 use crate::{
     cluster::{Cluster, Objects},
     finding::{Finding, FindingReason},
-    translate::{IngressOutcome, Translation},
+    settings::Settings,
+    translate::{
+        AcceptedReason, IngressOutcome, Judgement, PolicyOutcome, ProgrammedReason, TargetOutcome,
+        Translation,
+    },
 };
 
 fn id() -> UpstreamId {
@@ -50,6 +55,7 @@ fn published(findings: Vec<Finding>, generation: i64) -> Published {
         sequence: 1,
         cluster: Cluster::new(objects),
         translation,
+        settings: Settings::default(),
         read_findings: Vec::new(),
     }
 }
@@ -79,7 +85,7 @@ fn report(failing: &[bool]) -> Report {
         },
         since: Timestamp::UNIX_EPOCH,
         last_check: None,
-        ejection: None,
+        last_error: None,
         requests: 0,
         in_flight: 0,
     });
@@ -102,6 +108,12 @@ fn report(failing: &[bool]) -> Report {
     }
 }
 
+/// One look at everything.
+fn look_at(memory: &mut Memory, world: &Published, report: &Report, now: Instant) -> Vec<Note> {
+    let findings: Vec<_> = world.findings(Timestamp::UNIX_EPOCH).collect();
+    memory.compare(world, &findings, report, now)
+}
+
 fn told(notes: &[Note]) -> Vec<String> {
     let line = |note: &Note| {
         format!(
@@ -116,7 +128,8 @@ fn told(notes: &[Note]) -> Vec<String> {
 #[test]
 fn a_term_begins_with_what_is_known() {
     let mut memory = Memory::default();
-    let notes = memory.compare(
+    let notes = look_at(
+        &mut memory,
         &published(Vec::new(), 1),
         &report(&[true, false]),
         Instant::now(),
@@ -128,7 +141,8 @@ fn a_term_begins_with_what_is_known() {
 fn a_peer_that_fails_and_comes_back_is_told_once_each() {
     let mut memory = Memory::default();
     let world = published(Vec::new(), 1);
-    let mut look = |failing: &[bool]| memory.compare(&world, &report(failing), Instant::now());
+    let mut look =
+        |failing: &[bool]| look_at(&mut memory, &world, &report(failing), Instant::now());
     look(&[false, false]);
     let notes = look(&[true, false]);
     assert_eq!(told(&notes), ["Service PeerUnhealthy"]);
@@ -149,6 +163,76 @@ fn a_peer_that_fails_and_comes_back_is_told_once_each() {
 }
 
 #[test]
+fn policies_hear_of_an_ejected_peer_and_of_its_return() {
+    let mut memory = Memory::default();
+    let mut world = published(Vec::new(), 1);
+    let target = TargetRef {
+        group: String::new(),
+        kind: TargetKind::Service,
+        name: "checkout".into(),
+        section_name: None,
+    };
+    world.translation.policies = vec![PolicyOutcome {
+        namespace: "shop".into(),
+        name: "checkout".into(),
+        generation: None,
+        targets: vec![TargetOutcome {
+            target,
+            accepted: Judgement {
+                reason: AcceptedReason::Accepted,
+                message: String::new(),
+            },
+            programmed: Judgement {
+                reason: ProgrammedReason::Programmed,
+                message: String::new(),
+            },
+            upstreams: vec![id()],
+        }],
+    }];
+    let mut look = |report: &Report| told(&look_at(&mut memory, &world, report, Instant::now()));
+    look(&report(&[false, false]));
+    let mut ejected = report(&[true, false]);
+    ejected.upstreams[0].peers[0].reason = Some(Reason::Ejected);
+    assert_eq!(
+        look(&ejected),
+        ["Service PeerEjected", "UpstreamPolicy PeerEjected"]
+    );
+    assert!(look(&ejected).is_empty());
+    assert_eq!(
+        look(&report(&[false, false])),
+        ["Service PeerRecovered", "UpstreamPolicy PeerRecovered"]
+    );
+}
+
+/// Nobody looks at the first pod of a Deployment before it is there.
+#[test]
+fn a_first_peer_has_time_to_become_ready() {
+    let unready = || {
+        let mut report = report(&[true]);
+        report.upstreams[0].peers[0].reason = Some(Reason::NotReady);
+        report
+    };
+    let mut memory = Memory::default();
+    let world = published(Vec::new(), 1);
+    let start = Instant::now();
+    let mut look = |report: &Report, seconds| {
+        let now = start + Duration::from_secs(seconds);
+        told(&look_at(&mut memory, &world, report, now))
+    };
+    let outage = ["Service NoEligiblePeer", "Ingress NoEligiblePeer"];
+    look(&report(&[]), 0);
+    assert!(look(&unready(), 1).is_empty());
+    assert!(look(&unready(), 10).is_empty());
+    assert_eq!(look(&unready(), 11), outage);
+    assert!(look(&unready(), 99).is_empty());
+    assert!(look(&report(&[false]), 100).is_empty());
+    assert_eq!(look(&unready(), 101), outage, "it served before");
+    assert!(look(&report(&[]), 102).is_empty());
+    assert!(look(&unready(), 103).is_empty(), "scaled up from zero");
+    assert!(look(&report(&[false]), 104).is_empty());
+}
+
+#[test]
 fn a_finding_is_told_when_it_appears_and_again_while_it_lasts() {
     let finding = Finding {
         object: ObjectRef {
@@ -163,7 +247,7 @@ fn a_finding_is_told_when_it_appears_and_again_while_it_lasts() {
     let mut memory = Memory::default();
     let world = published(vec![finding], 1);
     let start = Instant::now();
-    let mut look = |world: &Published, now| told(&memory.compare(world, &report(&[]), now));
+    let mut look = |world: &Published, now| told(&look_at(&mut memory, world, &report(&[]), now));
     assert_eq!(look(&world, start), ["Ingress ServiceNotFound"]);
     assert!(look(&world, start + REMIND / 2).is_empty());
     assert_eq!(look(&world, start + REMIND), ["Ingress ServiceNotFound"]);
@@ -176,7 +260,7 @@ fn a_changed_ingress_is_told_to_be_served() {
     let mut memory = Memory::default();
     let mut look = |generation| {
         let world = published(Vec::new(), generation);
-        told(&memory.compare(&world, &report(&[]), Instant::now()))
+        told(&look_at(&mut memory, &world, &report(&[]), Instant::now()))
     };
     assert!(look(1).is_empty());
     assert!(look(1).is_empty());

@@ -89,6 +89,22 @@ impl<'a> Certificates<'a> {
             namespace: secret.namespace.clone(),
             name: secret.name.clone(),
         };
+        let missing: Vec<String> = hosts
+            .iter()
+            .filter(|host| !certificate.covers(host))
+            .map(ToString::to_string)
+            .collect();
+        if !missing.is_empty() {
+            findings.add(
+                ingress.clone(),
+                FindingReason::TlsHostNotCovered,
+                Severity::Warning,
+                format!(
+                    "the certificate of {source} is not for {}: clients refuse it there",
+                    missing.join(", ")
+                ),
+            );
+        }
         for host in hosts {
             match self.hosts.get(host) {
                 None => {
@@ -126,8 +142,27 @@ impl<'a> Certificates<'a> {
         parsed
     }
 
-    /// Sorted by host.
-    pub(super) fn into_sorted(self) -> Vec<HostCertificate> {
+    /// Sorted by host. A certificate for every host takes the place of the self-made one, and never that of
+    /// the `default` certificate: whoever may write an Ingress must not change what the hosts of others show.
+    pub(super) fn into_sorted(
+        mut self,
+        default: Option<&Certificate>,
+        findings: &mut Findings,
+    ) -> Vec<HostCertificate> {
+        if default.is_some()
+            && let Some(presented) = self.hosts.remove(&HostPattern::Any)
+        {
+            findings.add(
+                presented.ingress,
+                FindingReason::HostConflict,
+                Severity::Notice,
+                format!(
+                    "{} is not presented: tls without hosts, for rules without a host, means the default \
+                     certificate, and --default-ssl-certificate names another",
+                    presented.certificate.source
+                ),
+            );
+        }
         self.hosts
             .into_values()
             .map(|presented| presented.certificate)
