@@ -4,7 +4,11 @@
 //! differs from what is there: at most once in five seconds for an object, the first time at once. Nothing is written
 //! for a probe that repeats its result, and traffic never waits for any of it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::StreamExt;
 use hale_crds::{UpstreamPolicy, UpstreamPolicyStatus};
@@ -20,10 +24,12 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     api_error::explain,
+    cluster::key,
     events::{Events, Teller},
     metrics::{Metrics, ResultLabel},
     publish::{Newest, Published},
     settings::ObjectKey,
+    translate::IngressOutcome,
     watch::Watches,
 };
 
@@ -37,7 +43,7 @@ pub(crate) use policy::{shortened, without_count};
 use pace::Pace;
 
 /// The field manager: whose the written fields are.
-const MANAGER: &str = "hale";
+pub(crate) const MANAGER: &str = "hale";
 /// Changes within this time are one change.
 const GATHER: Duration = Duration::from_millis(100);
 /// How often to look without a change: a disagreement of probe and readiness becomes one by lasting.
@@ -131,13 +137,15 @@ enum Target {
 enum Write {
     Policy(ObjectKey, Box<UpstreamPolicyStatus>),
     Ingress(ObjectKey, Vec<IngressLoadBalancerIngress>),
+    /// Takes back what we wrote on an Ingress that is ours no longer, and nothing else.
+    Release(ObjectKey),
 }
 
 impl Write {
     fn target(&self) -> Target {
         match self {
             Self::Policy(key, _) => Target::Policy(key.clone()),
-            Self::Ingress(key, _) => Target::Ingress(key.clone()),
+            Self::Ingress(key, _) | Self::Release(key) => Target::Ingress(key.clone()),
         }
     }
 }
@@ -161,6 +169,7 @@ impl Term {
     async fn write(&mut self, writer: &Writer, published: &Published, report: &Report) -> Instant {
         let mut writes = self.policies(writer, published, report);
         writes.extend(ingresses(writer, published));
+        writes.extend(released(&writer.watches.ingresses.all(), published));
         let now = Instant::now();
         self.pace.forget_before(now);
         let mut again = now + LOOK;
@@ -242,6 +251,32 @@ fn ingresses(writer: &Writer, published: &Published) -> Vec<Write> {
     writes
 }
 
+/// Ingresses that carry a status of ours, and belong to somebody else by now.
+fn released(ingresses: &[Arc<Ingress>], published: &Published) -> Vec<Write> {
+    let watched = published.settings.watch_namespace.as_deref();
+    let outcomes = &published.translation.ingresses;
+    let is_ours = |key: &ObjectKey| {
+        let find =
+            |it: &IngressOutcome| (&*it.namespace, &*it.name).cmp(&(&*key.namespace, &*key.name));
+        outcomes.binary_search_by(find).is_ok()
+    };
+    // The store may be ahead of the snapshot: an Ingress that is new to it is nobody's yet.
+    let known: BTreeSet<ObjectKey> = published
+        .cluster
+        .ingresses()
+        .iter()
+        .map(|ingress| key(&ingress.metadata))
+        .collect();
+    ingresses
+        .iter()
+        .filter(|ingress| ingress.metadata.managed_fields.is_some())
+        .map(|ingress| key(&ingress.metadata))
+        .filter(|key| watched.is_none_or(|watched| key.namespace == watched))
+        .filter(|key| known.contains(key) && !is_ours(key))
+        .map(Write::Release)
+        .collect()
+}
+
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
     #[error("{}", explain(.0))]
@@ -272,6 +307,15 @@ async fn apply(client: &Client, write: Write) -> (Write, Result<(), WriteError>)
                 }));
                 api.patch_status(&key.name, &params, &patch).await?;
             }
+            Write::Release(key) => {
+                let api = Api::<Ingress>::namespaced(client.clone(), &key.namespace);
+                // What a manager applied before and applies no longer is removed, unless it is another's, too.
+                let patch = Patch::Apply(json!({
+                    "apiVersion": "networking.k8s.io/v1",
+                    "kind": "Ingress",
+                }));
+                api.patch_status(&key.name, &params, &patch).await?;
+            }
         }
         Ok(())
     };
@@ -280,4 +324,64 @@ async fn apply(client: &Client, write: Write) -> (Write, Result<(), WriteError>)
         Err(_) => Err(WriteError::Timeout),
     };
     (write, outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use crate::{
+        cluster::{Cluster, Objects},
+        settings::Settings,
+        translate::translate,
+        watch::Watched,
+    };
+
+    use super::*;
+
+    fn ingress(name: &str, class: &str, managers: &[(&str, &str)]) -> Arc<Ingress> {
+        let managed: Vec<_> = managers
+            .iter()
+            .map(|(manager, subresource)| {
+                json!({"manager": manager, "operation": "Apply", "subresource": subresource, "fieldsV1": {}})
+            })
+            .collect();
+        let value = json!({
+            "metadata": {"namespace": "shop", "name": name, "managedFields": managed},
+            "spec": {"ingressClassName": class},
+        });
+        let mut ingress: Ingress = serde_json::from_value(value).unwrap();
+        ingress.trim();
+        Arc::new(ingress)
+    }
+
+    #[test]
+    fn what_we_wrote_is_taken_back_from_an_ingress_that_left() {
+        let ingresses = vec![
+            ingress("left", "nginx", &[("nginx", "status"), (MANAGER, "status")]),
+            ingress("ours", "hale", &[(MANAGER, "status")]),
+            ingress("theirs", "nginx", &[("nginx", "status")]),
+            ingress("made", "nginx", &[(MANAGER, "")]),
+        ];
+        let cluster = Cluster::new(Objects {
+            ingresses: ingresses.clone(),
+            ..Objects::default()
+        });
+        let settings = Settings::default();
+        let published = Published {
+            sequence: 1,
+            translation: translate(&cluster, &settings),
+            cluster,
+            settings,
+            read_findings: Vec::new(),
+        };
+        let mut writes = released(&ingresses, &published).into_iter();
+        let released = writes.next().map(|write| write.target());
+        assert_eq!(
+            released,
+            Some(Target::Ingress(ObjectKey::new("shop", "left")))
+        );
+        assert!(writes.next().is_none());
+        let newer = ingress("newer", "nginx", &[(MANAGER, "status")]);
+        assert!(super::released(&[newer], &published).is_empty());
+    }
 }

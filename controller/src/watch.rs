@@ -31,7 +31,7 @@ mod trim;
 use follow::{Follow, follow};
 use named::Named;
 pub use store::Store;
-use trim::Watched;
+pub(crate) use trim::Watched;
 
 /// How long a watch lasts, at least: the time after which a connection that is silently lost is noticed.
 const WATCH_SECONDS: u32 = 60;

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use hale_dataplane::{
-    config::{Action, ObjectRef, Problem, Protocol, Upstream, UpstreamId, UpstreamTls},
+    config::{
+        Action, ObjectRef, Peer, Problem, Protocol, Readiness, Upstream, UpstreamId,
+        UpstreamLimits, UpstreamTls,
+    },
     reason::Reason,
 };
 use k8s_openapi::api::{
@@ -138,6 +141,7 @@ impl<'a> Upstreams<'a> {
                     self.settings,
                     findings,
                 );
+                self.tell_failing(key, &peers, findings);
                 let problem = peers
                     .is_empty()
                     .then(|| self.empty(key, service, port, findings));
@@ -153,10 +157,24 @@ impl<'a> Upstreams<'a> {
             balance: sections.load_balancer.unwrap_or_default(),
             slow_start: None,
             session: None,
-            limits: sections.limits.unwrap_or_default(),
+            limits: UpstreamLimits::default(),
             health,
             peers,
             problem,
+        }
+    }
+
+    /// Why none of the pods that are there is ready.
+    fn tell_failing(&self, key: &ObjectKey, peers: &[Peer], findings: &mut Findings) {
+        let none_ready =
+            !peers.is_empty() && !peers.iter().any(|it| it.readiness == Readiness::Ready);
+        if none_ready && let Some(EmptyCause::PodsFailing(why)) = self.cluster.empty_cause(key) {
+            findings.add(
+                service::reference(key),
+                FindingReason::PodsFailing,
+                Severity::Warning,
+                format!("no pod of Service {key} is ready: {why}"),
+            );
         }
     }
 
@@ -184,7 +202,7 @@ impl<'a> Upstreams<'a> {
                 FindingReason::PodsNotScheduled,
                 format!("the pods of Service {key} wait for a node: {why}"),
             ),
-            Some(EmptyCause::PodsNotReady(why)) => (
+            Some(EmptyCause::PodsNotReady(why) | EmptyCause::PodsFailing(why)) => (
                 Reason::NoEndpoints,
                 FindingReason::NoEndpoints,
                 format!("no pod of Service {key} has an address yet: {why}"),

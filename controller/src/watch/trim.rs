@@ -15,6 +15,8 @@ use k8s_openapi::{
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
+use crate::status::MANAGER;
+
 /// A kind that is watched.
 pub trait Watched:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
@@ -55,11 +57,30 @@ impl Watched for Ingress {
     const KIND: &'static str = "Ingress";
 
     fn trim(&mut self) {
+        let ours = self.metadata.managed_fields.take();
         metadata(&mut self.metadata, &[], &["kubernetes.io/ingress.class"]);
+        // Whether its status is ours to take back.
+        self.metadata.managed_fields = ours
+            .into_iter()
+            .flatten()
+            .find(|entry| {
+                entry.manager.as_deref() == Some(MANAGER)
+                    && entry.operation.as_deref() == Some("Apply")
+                    && entry.subresource.as_deref() == Some("status")
+            })
+            .map(|mut entry| {
+                entry.fields_v1 = None;
+                entry.time = None;
+                vec![entry]
+            });
     }
 
     fn same(&self, other: &Self) -> bool {
-        self.metadata == other.metadata && self.spec == other.spec
+        let read = |metadata: &ObjectMeta| ObjectMeta {
+            managed_fields: None,
+            ..metadata.clone()
+        };
+        read(&self.metadata) == read(&other.metadata) && self.spec == other.spec
     }
 }
 

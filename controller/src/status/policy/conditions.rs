@@ -15,6 +15,9 @@ use crate::translate::TargetOutcome;
 /// Readiness and the check may differ for this long before that is told: after a start or a failure one of the two is
 /// always first.
 const DISAGREEMENT: SignedDuration = SignedDuration::from_secs(30);
+/// A peer that is asked and fails is unhealthy after this time: in a rollout the first refused connection comes
+/// before the news that the pod is going.
+const LASTING: SignedDuration = SignedDuration::from_secs(5);
 /// Peers that a message names.
 const NAMED: usize = 3;
 /// Bytes of a message that people still read.
@@ -32,19 +35,19 @@ pub(super) fn of(
     let mut all = vec![
         Judged {
             type_: "Accepted",
-            status: accepted.reason.status(),
+            status: Some(accepted.reason.status()),
             reason: accepted.reason.as_str(),
             message: accepted.message.clone(),
         },
         Judged {
             type_: "Programmed",
-            status: programmed.reason.status(),
+            status: Some(programmed.reason.status()),
             reason: programmed.reason.as_str(),
             message: programmed.message.clone(),
         },
     ];
     if !upstreams.is_empty() {
-        all.push(healthy(upstreams));
+        all.push(healthy(upstreams, before.now));
     }
     if upstreams.iter().any(|upstream| upstream.checked) {
         all.push(readiness_agrees(upstreams, disagreements, before.now));
@@ -67,7 +70,8 @@ pub(super) struct Before<'a> {
 
 struct Judged {
     type_: &'static str,
-    status: bool,
+    /// `None` is not known.
+    status: Option<bool>,
     reason: &'static str,
     message: String,
 }
@@ -75,7 +79,11 @@ struct Judged {
 impl Judged {
     /// The time of the last transition stays, unless the status is another than before.
     fn condition(self, before: Before<'_>) -> Condition {
-        let status = if self.status { "True" } else { "False" };
+        let status = match self.status {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        };
         let since = before
             .conditions
             .iter()
@@ -95,14 +103,16 @@ impl Judged {
     }
 }
 
-fn healthy(upstreams: &[&UpstreamReport]) -> Judged {
+fn healthy(upstreams: &[&UpstreamReport], now: Timestamp) -> Judged {
     let count = Count::of(upstreams);
+    let goes_on_failing =
+        |peer: &PeerReport| peer.fails() && now.duration_since(peer.since) >= LASTING;
     let panic = upstreams.iter().any(|upstream| upstream.panic);
     let reason = if count.serving == 0 {
         "NoPeerServing"
     } else if panic {
         "Panic"
-    } else if count.serving < count.peers || counted(upstreams).any(PeerReport::fails) {
+    } else if count.serving < count.peers || counted(upstreams).any(goes_on_failing) {
         "SomePeersUnhealthy"
     } else {
         "AllPeersServing"
@@ -131,7 +141,7 @@ fn healthy(upstreams: &[&UpstreamReport]) -> Judged {
     }
     Judged {
         type_: "Healthy",
-        status: reason == "AllPeersServing",
+        status: Some(reason == "AllPeersServing"),
         reason,
         message,
     }
@@ -166,7 +176,11 @@ fn readiness_agrees(
             }
         }
     }
-    let (reason, message) = if !failing.is_empty() {
+    let mut checked = upstreams.iter().filter(|upstream| upstream.checked);
+    let nobody = checked.all(|upstream| upstream.peers.is_empty());
+    let (reason, message) = if nobody {
+        ("NoPeers", "there is no pod that is checked".to_owned())
+    } else if !failing.is_empty() {
         let what = "Ready for Kubernetes but fails the policy's check";
         ("ReadyButFailingChecks", disagreement(failing, what))
     } else if !passing.is_empty() {
@@ -180,7 +194,7 @@ fn readiness_agrees(
     };
     Judged {
         type_: "ReadinessAgrees",
-        status: reason == "Agrees",
+        status: (!nobody).then_some(reason == "Agrees"),
         reason,
         message,
     }

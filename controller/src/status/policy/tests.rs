@@ -47,7 +47,7 @@ fn peer(last: u8, reason: Option<Reason>, message: &str, since: i64) -> PeerRepo
         message: message.into(),
         since: at(since),
         last_check: None,
-        ejection: None,
+        last_error: None,
         requests: 0,
         in_flight: 0,
     }
@@ -324,4 +324,57 @@ fn counts_at_the_end_of_messages_are_cut_off() {
     );
     assert_eq!(without_count("connection refused"), "connection refused");
     assert_eq!(without_count("twice in a row"), "twice in a row");
+}
+
+#[test]
+fn panic_is_told_and_who_fails_in_it() {
+    let failing = |last| {
+        let mut peer = peer(last, Some(Reason::ActiveCheckFailed), FAILED, 0);
+        peer.serving = true;
+        peer
+    };
+    let mut report = report(vec![failing(1), failing(2), peer(3, None, "", 0)]);
+    report.upstreams[0].panic = true;
+    let status = status(&report, None, 0);
+    let [value, reason, message, _] = condition(&status, "Healthy");
+    assert_eq!((value.as_str(), reason.as_str()), ("False", "Panic"));
+    let wanted = "3/3 serving (too few peers pass their check, so failing ones are served, too): 2 ActiveCheckFailed (GET /healthz: HTTP 503, want 200-399)";
+    assert_eq!(message, wanted);
+    assert_eq!(status.unhealthy_peers.len(), 2);
+}
+
+#[test]
+fn a_peer_that_goes_on_refusing_connections_is_unhealthy_though_it_is_asked() {
+    let mut refusing = peer(1, Some(Reason::ConnectRefused), "connect: refused", 0);
+    refusing.serving = true;
+    let report = report(vec![refusing]);
+    assert_eq!(
+        condition(&status(&report, None, 1), "Healthy")[0],
+        "True",
+        "it may be on its way out"
+    );
+    let [value, reason, message, _] = condition(&status(&report, None, 9), "Healthy");
+    let told = (value.as_str(), reason.as_str());
+    assert_eq!(told, ("False", "SomePeersUnhealthy"));
+    assert_eq!(message, "1/1 serving: 1 ConnectRefused (connect: refused)");
+}
+
+/// Its peers are withheld: nobody knows how they are.
+#[test]
+fn tls_that_cannot_be_had_is_neither_health_nor_agreement() {
+    let mut report = report(Vec::new());
+    report.upstreams[0].reason = Some(Reason::TlsError);
+    report.upstreams[0].message = "ConfigMap shop/ca does not exist".into();
+    let status = status(&report, None, 0);
+    assert_eq!(status.healthy, None);
+    let summary = "requests are refused: ConfigMap shop/ca does not exist";
+    assert_eq!(status.summary.as_deref(), Some(summary));
+    let [value, reason, message, _] = condition(&status, "Healthy");
+    assert_eq!(
+        (value.as_str(), reason.as_str()),
+        ("False", "NoPeerServing")
+    );
+    assert!(message.contains("TlsError"), "{message}");
+    let [value, reason, ..] = condition(&status, "ReadinessAgrees");
+    assert_eq!((value.as_str(), reason.as_str()), ("Unknown", "NoPeers"));
 }

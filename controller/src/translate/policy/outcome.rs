@@ -85,6 +85,7 @@ impl Policies<'_> {
                 let accepted = self.accepted(entry, attachment);
                 let upstreams = reached.upstreams(&attachment.target);
                 let programmed = self.programmed(index, entry, attachment, &upstreams);
+                let programmed = in_part(&accepted, programmed);
                 if let Some(reason) = finding(accepted.reason)
                     && let Some(policy) = self.reference(index)
                 {
@@ -229,6 +230,23 @@ impl Policies<'_> {
             self.winners(attachment)
         };
         judgement(ProgrammedReason::Overridden, message)
+    }
+}
+
+/// A policy that is not accepted is not programmed, though some of its sections may be in force.
+fn in_part(
+    accepted: &Judgement<AcceptedReason>,
+    programmed: Judgement<ProgrammedReason>,
+) -> Judgement<ProgrammedReason> {
+    if accepted.reason.status() || !programmed.reason.status() {
+        return programmed;
+    }
+    Judgement {
+        reason: match accepted.reason {
+            AcceptedReason::Conflicted => ProgrammedReason::Overridden,
+            _ => ProgrammedReason::Pending,
+        },
+        message: format!("not accepted as a whole; {}", programmed.message),
     }
 }
 
