@@ -26,8 +26,10 @@ use crate::{
 };
 
 mod gate;
+mod seated;
 
 pub(crate) use gate::{ConnectionSeat, Gate, Seat};
+pub(crate) use seated::Seated;
 
 /// The upstream of a request: the one that its route names, or what a newer table has in its place. Cheap
 /// to clone.
@@ -163,7 +165,10 @@ async fn wait(
                     waiting.ended(Waited::Served);
                     return Ok((index, seat));
                 }
-                Look::Exhausted => return Err(Denied::Exhausted),
+                Look::Exhausted => {
+                    waiting.ended(Waited::TimedOut);
+                    return Err(Denied::Exhausted);
+                }
                 Look::Empty => {}
                 Look::Full { connections } => {
                     if connections {
@@ -292,21 +297,32 @@ fn reject(
     denied: Denied,
     last: Option<&AttemptError>,
 ) -> Reject {
-    let reason = match denied {
-        Denied::QueueFull if last.is_none() => Reason::CircuitOpen,
-        Denied::Timeout if last.is_none() => Reason::QueueTimeout,
+    let queue = upstream.config.limits.queue;
+    let (reason, why) = match denied {
+        Denied::QueueFull if last.is_none() => {
+            let waiting = upstream.gate.waiting();
+            (
+                Reason::CircuitOpen,
+                format!("{waiting} of {} waiting", queue.max),
+            )
+        }
+        Denied::Timeout if last.is_none() => (
+            Reason::QueueTimeout,
+            format!("no room within {:?}", queue.timeout),
+        ),
         _ => return unserved(exchange, upstream, last),
     };
+    let mut words = use_of_limits(upstream);
+    words.push(why);
     let peers = report::reject_peers(upstream, exchange.explains());
     Reject::new(reason)
-        .explaining(words(upstream, reason))
+        .explaining(words.join(", "))
         .of_peers(&upstream.config.id, peers)
 }
 
-/// `100 of 100 requests in flight, 100 of 100 waiting`.
-fn words(upstream: &Upstream, reason: Reason) -> String {
+/// `100 of 100 requests in flight, 7 of 20 connections`, as far as there are limits.
+fn use_of_limits(upstream: &Upstream) -> Vec<String> {
     let gate = &upstream.gate;
-    let queue = upstream.config.limits.queue;
     let mut words = Vec::new();
     if let (count, Some(limit)) = gate.requests() {
         words.push(format!("{count} of {limit} requests in flight"));
@@ -314,11 +330,20 @@ fn words(upstream: &Upstream, reason: Reason) -> String {
     if let (count, Some(limit)) = gate.connections() {
         words.push(format!("{count} of {limit} connections"));
     }
-    words.push(match reason {
-        Reason::QueueTimeout => format!("no room within {:?}", queue.timeout),
-        _ => format!("{} of {} waiting", gate.waiting(), queue.max),
-    });
-    words.join(", ")
+    words
+}
+
+/// How much of an upstream's limits is used and how many wait, for people; `None` without limits, or while
+/// nobody has to wait.
+pub(crate) fn pressure(upstream: &Upstream) -> Option<String> {
+    let gate = &upstream.gate;
+    let waiting = gate.waiting();
+    if !gate.limited() || (waiting == 0 && gate.has_request_room()) {
+        return None;
+    }
+    let mut words = use_of_limits(upstream);
+    words.push(format!("{waiting} waiting"));
+    Some(words.join(", "))
 }
 
 /// What fills a peer up to its limits, for people; `None` if it has room.

@@ -3,14 +3,7 @@
 //! An [`AttemptError`] says how far the attempt came, which is all that decides whether the request may
 //! be tried again (`retry.rs`). Before anything was sent it hands the request back.
 
-use std::{
-    io,
-    pin::Pin,
-    rc::Rc,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, rc::Rc, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::{
@@ -19,20 +12,21 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     time::Instant,
 };
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    admission::ConnectionSeat,
+    admission::{ConnectionSeat, Seated},
     body::RequestBody,
     config::Protocol,
     pool::{self, Http1, Http2, Pool, PoolKey, SharedTurn, StreamSlot},
     reason::Reason,
     sanitize,
     table::{Peer, PeerState, Upstream},
+    tls,
     worker::LocalExecutor,
 };
 
@@ -340,52 +334,6 @@ fn describe(error: &hyper::Error) -> String {
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
-/// A connection that counts as long as it is open, whoever has it: pool, response or tunnel.
-struct Seated {
-    stream: TcpStream,
-    _seat: ConnectionSeat,
-}
-
-impl AsyncRead for Seated {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Seated {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 /// Opens a connection within `limit`, TLS and HTTP handshakes included.
 async fn connect<T>(
     upstream: &Upstream,
@@ -419,10 +367,7 @@ async fn connect<T>(
             })?;
         // Latency is worth more than packets; a failure to say so is not worth the request.
         let _ = stream.set_nodelay(true);
-        let stream = Seated {
-            stream,
-            _seat: seat,
-        };
+        let stream = Seated::new(stream, seat);
         let stream: Box<dyn Stream> = match &upstream.tls {
             None => Box::new(stream),
             Some(tls) => {
@@ -432,7 +377,7 @@ async fn connect<T>(
                     failed(
                         Phase::Handshake,
                         Reason::TlsError,
-                        format!("TLS handshake: {error}"),
+                        format!("TLS handshake: {}", tls::handshake_words(&error)),
                     )
                 })?)
             }

@@ -5,8 +5,8 @@
 //! 1. A worker accepts its connection (`listen`), which never leaves that worker's thread.
 //! 2. Its head is read and made unambiguous (`sanitize`), the table of the moment is loaded (`table`), and
 //!    the route found (`route`).
-//! 3. `pipeline` makes attempts: a peer is picked among the eligible (`balance`), and the request sent on a
-//!    pooled connection (`forward`, `pool`). What fails is tried again where that is right (`retry`).
+//! 3. `pipeline` makes attempts: a peer is picked among the eligible (`balance`) that have room (`admission`),
+//!    and the request sent on a pooled connection (`forward`, `pool`). What fails is tried again where that is right (`retry`).
 //! 4. The response streams to the client (`response`), or the proxy explains why there is none (`reject`).
 //! 5. When its last byte is sent, the request is counted and logged (`exchange`, `metrics`, `access_log`).
 //!

@@ -134,12 +134,12 @@ impl Pool {
         })
     }
 
-    /// Closes the oldest idle connection to one of the peers behind a gate. Whether there was one.
+    /// Closes the oldest idle connection of those that fill a limit of a gate. Whether there was one.
     pub(crate) fn evict(&self, gate: &Arc<Gate>) -> bool {
         let mut peers = self.peers.borrow_mut();
         peers
             .values_mut()
-            .filter(|pool| Arc::ptr_eq(&pool.state.gate, gate))
+            .filter(|pool| Arc::ptr_eq(&pool.state.gate, gate) && pool.fills_a_limit())
             .any(PeerPool::evict)
     }
 
@@ -147,7 +147,7 @@ impl Pool {
     pub(crate) fn give_way(&self) {
         let mut peers = self.peers.borrow_mut();
         for pool in peers.values_mut() {
-            if pool.has_idle() && pool.state.gate.is_wanted_of(self.id) {
+            if pool.has_idle() && pool.fills_a_limit() && pool.state.gate.is_wanted_of(self.id) {
                 pool.evict();
             }
         }
@@ -177,8 +177,8 @@ impl Pool {
         if sender.is_closed() || keep.is_zero() || !state.poolable() {
             return;
         }
-        // Another worker has waited for it.
-        if state.gate.is_wanted_of(self.id) {
+        // Another worker waits for the room that it takes.
+        if state.fills_a_limit() && state.gate.is_wanted_of(self.id) {
             return;
         }
         let mut peers = self.peers.borrow_mut();
@@ -274,6 +274,11 @@ impl PeerPool {
 impl PeerPool {
     fn has_idle(&self) -> bool {
         !self.idle.is_empty() || self.shared.iter().any(|shared| shared.streams.get() == 0)
+    }
+
+    /// Whether room would be made by closing one.
+    fn fills_a_limit(&self) -> bool {
+        self.state.fills_a_limit()
     }
 
     /// Closes the oldest idle connection. Whether there was one.

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::{
@@ -16,6 +16,11 @@ use crate::{
     reject, sanitize,
     table::{Peer, PeerTable, Target, Upstream},
 };
+
+/// For how long a request that was lost says how the next one would go.
+const LOST_COUNTS: SignedDuration = SignedDuration::from_secs(60);
+/// Peers that a message names.
+const NAMED: usize = 3;
 
 /// The state of everything that is served.
 #[derive(Clone, Debug, Serialize)]
@@ -43,13 +48,14 @@ pub struct UpstreamReport {
     pub serving: usize,
     /// Whether failing verdicts are ignored now, because too few peers were left.
     pub panic: bool,
-    /// Why it has no peer at all, or `NoEligiblePeer`.
+    /// Why it has no peer at all, `NoEligiblePeer`, or what the last request to every peer that is served
+    /// failed with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
     /// The same for people.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// Peers that are not served, counted by reason.
+    /// Peers that are not served, or that are and fail, counted by reason.
     pub by_reason: ByReason,
     /// Every peer, sorted by address.
     pub peers: Vec<PeerReport>,
@@ -86,6 +92,9 @@ pub struct PeerReport {
     /// The last check that ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_check: Option<CheckReport>,
+    /// The last request to it, if that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<ErrorReport>,
     /// Requests sent to it, since this process knows it.
     pub requests: u64,
     /// Requests that it is answering now.
@@ -105,6 +114,20 @@ pub struct CheckReport {
     /// `GET /healthz: HTTP 200`.
     pub message: String,
     /// How many checks in a row have had this result.
+    pub in_a_row: u32,
+}
+
+/// Requests to a peer that failed, with none answered since.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorReport {
+    /// When the last of them failed.
+    pub at: Timestamp,
+    /// What the last of them failed with.
+    pub reason: Reason,
+    /// The same for people.
+    pub message: String,
+    /// How many there are.
     pub in_a_row: u32,
 }
 
@@ -179,7 +202,7 @@ fn upstream_report(upstream: &Upstream) -> UpstreamReport {
     let mut by_reason = ByReason::new();
     for reason in peers
         .iter()
-        .filter(|peer| !peer.serving)
+        .filter(|peer| !peer.serving || peer.fails())
         .filter_map(|peer| peer.reason)
     {
         *by_reason.entry(reason).or_default() += 1;
@@ -190,7 +213,10 @@ fn upstream_report(upstream: &Upstream) -> UpstreamReport {
             Some(Reason::NoEligiblePeer),
             no_peer_message(peers.len(), &by_reason),
         ),
-        (None, false) => (None, String::new()),
+        (None, false) => match every_peer_fails(&peers, Timestamp::now()) {
+            Some(error) => (Some(error.reason), failing_message(&peers, error)),
+            None => (None, String::new()),
+        },
     };
     UpstreamReport {
         id: upstream.config.id.clone(),
@@ -202,6 +228,44 @@ fn upstream_report(upstream: &Upstream) -> UpstreamReport {
         by_reason,
         peers,
     }
+}
+
+/// The newest failure, if the last request to every peer that is served failed. A lost request may have been
+/// that request's own fault, so it counts for a while; that no connection could be made, until one was.
+fn every_peer_fails(peers: &[PeerReport], now: Timestamp) -> Option<&ErrorReport> {
+    let mut newest: Option<&ErrorReport> = None;
+    for peer in peers.iter().filter(|peer| peer.serving) {
+        let error = peer.last_error.as_ref()?;
+        let counts = peer.fails() || now.duration_since(error.at) <= LOST_COUNTS;
+        if !counts {
+            return None;
+        }
+        if newest.is_none_or(|newest| newest.at < error.at) {
+            newest = Some(error);
+        }
+    }
+    newest
+}
+
+fn failing_message(peers: &[PeerReport], error: &ErrorReport) -> String {
+    let serving = peers.iter().filter(|peer| peer.serving);
+    let named: Vec<String> = serving
+        .clone()
+        .take(NAMED)
+        .map(|peer| match &peer.pod {
+            Some(pod) => format!("{pod} ({})", peer.address),
+            None => peer.address.to_string(),
+        })
+        .collect();
+    let more = match serving.count() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "the last request to {}{more} failed: {}",
+        named.join(", "),
+        error.message
+    )
 }
 
 fn no_peer_message(total: usize, by_reason: &ByReason) -> String {
@@ -242,6 +306,45 @@ fn peer_report(upstream: &Upstream, peer: &Peer, serving: bool) -> PeerReport {
         last_check: vitals.last_check().map(|check| (*check).clone()),
         requests: vitals.requests(),
         in_flight: vitals.in_flight(),
+        last_error: last_error(vitals),
+    }
+}
+
+fn last_error(vitals: &health::Vitals) -> Option<ErrorReport> {
+    let connect = vitals
+        .connect_failure()
+        .map(|(in_a_row, failure)| ErrorReport {
+            at: failure.last,
+            reason: failure.reason,
+            message: failure.message.clone(),
+            in_a_row,
+        });
+    let lost = vitals.lost_requests().map(|lost| ErrorReport {
+        at: lost.last,
+        reason: lost.reason,
+        message: lost.message.clone(),
+        in_a_row: lost.in_a_row,
+    });
+    match (connect, lost) {
+        (Some(connect), Some(lost)) if lost.at > connect.at => Some(lost),
+        (connect, lost) => connect.or(lost),
+    }
+}
+
+impl PeerReport {
+    /// Whether our check, or requests, found that it does not serve; not what Kubernetes says of it.
+    pub fn fails(&self) -> bool {
+        matches!(
+            self.reason,
+            Some(
+                Reason::ActiveCheckFailed
+                    | Reason::Ejected
+                    | Reason::ConnectRefused
+                    | Reason::ConnectTimeout
+                    | Reason::TlsError
+                    | Reason::ProtocolError
+            )
+        )
     }
 }
 
@@ -328,6 +431,9 @@ pub(crate) fn why(table: &PeerTable, request: &WhyRequest) -> WhyReport {
                 let total = report.peers.len();
                 why.message
                     .push_str(&format!("{}/{total} peers serve", report.serving));
+                if let Some(pressure) = admission::pressure(upstream) {
+                    why.message.push_str(&format!("; {pressure}"));
+                }
             } else {
                 why.message.push_str(&report.message);
             }

@@ -109,6 +109,11 @@ impl PeerState {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// Whether its connections, or those of the whole upstream, are as many as may be.
+    pub(crate) fn fills_a_limit(&self) -> bool {
+        !self.gate.has_connection_room(self)
+    }
+
     /// Whether idle connections to it may be kept.
     pub(crate) fn poolable(&self) -> bool {
         self.poolable.load(Ordering::Relaxed)

@@ -1,7 +1,10 @@
 //! What is at its limit is passed over or waited for, in turn, and never for long.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,6 +14,7 @@ use hale_dataplane::{
     config::{Problem, Protocol},
     prometheus_client::{encoding::text::encode, registry::Registry},
     reason::Reason,
+    report::WhyRequest,
 };
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -176,6 +180,13 @@ async fn a_full_queue_refuses_at_once_and_says_what_is_full() {
     held.has(1).await;
     let second = hale.go("/second");
     hale.waiting(1).await;
+    let asked = WhyRequest {
+        https: false,
+        host: "shop.test".into(),
+        path: "/".into(),
+    };
+    let told = "1/1 peers serve; 1 of 1 requests in flight, 1 waiting";
+    assert_eq!(hale.dataplane.why(&asked).unwrap().message, told);
     let third = hale.get("/third").await;
     assert_eq!(third.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(reason(&third), "CircuitOpen");
@@ -472,4 +483,53 @@ async fn new_limits_hold_for_those_who_wait() {
     for call in calls {
         assert_eq!(call.await.unwrap().status(), StatusCode::OK);
     }
+}
+
+/// Many clients, several workers, each limit at once: nobody is forgotten in the queue, and no origin ever has
+/// more than its limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_hold_and_nobody_is_forgotten_under_load() {
+    // Of all origins together, and of one.
+    let most = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+    let all = Arc::new(AtomicUsize::new(0));
+    let mut origins = Vec::new();
+    for _ in 0..3 {
+        let (most, all) = (Arc::clone(&most), Arc::clone(&all));
+        let here = Arc::new(AtomicUsize::new(0));
+        let origin = Origin::http1(move |_| {
+            let (most, all, here) = (Arc::clone(&most), Arc::clone(&all), Arc::clone(&here));
+            async move {
+                let together = all.fetch_add(1, Ordering::SeqCst) + 1;
+                let at_once = here.fetch_add(1, Ordering::SeqCst) + 1;
+                most.0.fetch_max(together, Ordering::SeqCst);
+                most.1.fetch_max(at_once, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                here.fetch_sub(1, Ordering::SeqCst);
+                all.fetch_sub(1, Ordering::SeqCst);
+                Response::new(Full::new(Bytes::from_static(b"ok")))
+            }
+        });
+        origins.push(origin.await);
+    }
+    let addresses: Vec<_> = origins.iter().map(|origin| origin.address).collect();
+    let mut shop = Shop::of(&addresses);
+    shop.upstream.limits.max_parallel_requests = Some(4);
+    shop.upstream.limits.peer_max_parallel_requests = Some(2);
+    shop.upstream.limits.max_connections = Some(5);
+    shop.upstream.limits.queue.max = 1000;
+    patient(&mut shop);
+    let hale = Arc::new(Hale::with(shop.config(), |options| options.workers = 4));
+    let mut calls = JoinSet::new();
+    for _ in 0..400 {
+        let hale = Arc::clone(&hale);
+        calls.spawn(async move { hale.get("/").await.status() });
+    }
+    while let Some(status) = calls.join_next().await {
+        assert_eq!(status.unwrap(), StatusCode::OK);
+    }
+    assert!(most.0.load(Ordering::SeqCst) <= 4);
+    assert!(most.1.load(Ordering::SeqCst) <= 2);
+    hale.waiting(0).await;
+    assert!(hale.waits("served") > 0);
+    assert_eq!(hale.waits("timeout") + hale.waits("refused"), 0);
 }
