@@ -12,22 +12,21 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use crate::{
-    admission::Gate,
-    balance::{self, Eligible, Picker},
+    balance::{self, Candidates, Eligible, Picker, Ring, Since},
     config::{self, Action, Config, Problem, RequestPolicy, UpstreamId},
     health::{self, ProbeKey, ProbeTarget, Standing, Vitals},
     metrics::{Metrics, UpstreamMetrics},
     retry::Budget,
     route::Router,
+    session,
     tls::{self, CertificateStore},
 };
 
@@ -77,9 +76,11 @@ pub(crate) struct Upstream {
     pub(crate) picker: Picker,
     pub(crate) budget: Budget,
     pub(crate) metrics: Arc<UpstreamMetrics>,
-    /// What counts against its limits, and who waits; goes from table to table.
-    pub(crate) gate: Arc<Gate>,
-    eligible: ArcSwap<Eligible>,
+    eligible: ArcSwap<Candidates>,
+    /// The points of all peers, where requests are hashed.
+    ring: Option<Ring>,
+    /// Peers by what names them in cookies, sorted; empty where there are no sessions.
+    by_key: Vec<(u64, u32)>,
     /// Orders refreshes: the last one to read verdicts is the last one to store.
     refresh: Mutex<()>,
 }
@@ -94,29 +95,33 @@ pub(crate) struct Peer {
 pub(crate) struct PeerState {
     /// Names the peer in connection pools; never used again after the peer is gone.
     pub(crate) id: u64,
+    /// Names the peer in cookies and on the hash ring, to every replica alike.
+    pub(crate) key: u64,
     pub(crate) vitals: Arc<Vitals>,
-    /// Its upstream's.
-    pub(crate) gate: Arc<Gate>,
-    /// Connections to it, those of checks not counted.
-    pub(crate) connections: AtomicU32,
     /// Whether idle connections to it may be kept.
     poolable: AtomicBool,
+    /// Since when it gets requests; nobody but refreshes looks at it.
+    since: Mutex<Since>,
 }
 
 impl PeerState {
-    /// Connections to it, those of checks not counted.
-    pub(crate) fn connections(&self) -> u32 {
-        self.connections.load(Ordering::Relaxed)
-    }
-
-    /// Whether its connections, or those of the whole upstream, are as many as may be.
-    pub(crate) fn fills_a_limit(&self) -> bool {
-        !self.gate.has_connection_room(self)
-    }
-
     /// Whether idle connections to it may be kept.
     pub(crate) fn poolable(&self) -> bool {
         self.poolable.load(Ordering::Relaxed)
+    }
+
+    fn since(&self) -> Since {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A peer that is out begins anew when it comes back, and one that was out begins now.
+    fn settle(&self, excluded: bool, picked: bool, begins: Since) {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        if excluded {
+            *since = Since::Fresh;
+        } else if picked && *since == Since::Fresh {
+            *since = begins;
+        }
     }
 }
 
@@ -128,15 +133,38 @@ fn next_id() -> u64 {
 
 impl Upstream {
     /// The peers that may be picked now.
-    pub(crate) fn eligible(&self) -> arc_swap::Guard<Arc<Eligible>> {
+    pub(crate) fn eligible(&self) -> arc_swap::Guard<Arc<Candidates>> {
         self.eligible.load()
+    }
+
+    /// The number of the peer that a cookie names.
+    pub(crate) fn peer_of(&self, key: u64) -> Option<u32> {
+        let found = self.by_key.binary_search_by_key(&key, |(key, _)| *key);
+        Some(self.by_key.get(found.ok()?)?.1)
+    }
+
+    /// Notes since when peers get requests.
+    fn settle(&self, eligible: &Eligible, begins: Since) {
+        for (number, peer) in (0_u32..).zip(&self.peers) {
+            let excluded = self.standing(peer) == Standing::Exclude;
+            let picked = eligible.peers.binary_search(&number).is_ok();
+            peer.state.settle(excluded, picked, begins);
+        }
     }
 
     /// Reads all verdicts again. Returns whether the eligible set changed.
     pub(crate) fn refresh(&self) -> bool {
         let _order = self.refresh.lock().unwrap_or_else(PoisonError::into_inner);
         let next = eligible(&self.config.health, &self.peers);
-        let changed = **self.eligible.load() != next;
+        let now = tokio::time::Instant::now();
+        self.settle(&next, Since::At(now));
+        let since = |number: u32| {
+            let peer = self.peers.get(number as usize);
+            peer.map_or(Since::Always, |peer| peer.state.since())
+        };
+        let warming = Candidates::warming(&next, self.config.slow_start, since, now);
+        let current = self.eligible.load();
+        let changed = ***current != next;
         let mut keep = vec![false; self.peers.len()];
         for &index in &next.peers {
             if let Some(keep) = keep.get_mut(index as usize) {
@@ -146,10 +174,9 @@ impl Upstream {
         for (peer, keep) in self.peers.iter().zip(keep) {
             peer.state.poolable.store(keep, Ordering::Relaxed);
         }
-        self.gate.note_empty(next.peers.is_empty(), Instant::now());
-        if changed {
+        if changed || !current.warms(warming.as_ref()) {
+            let next = Candidates::new(next, self.ring.as_ref(), warming);
             self.eligible.store(Arc::new(next));
-            self.gate.wake();
         }
         changed
     }
@@ -174,6 +201,18 @@ fn eligible(policy: &config::HealthPolicy, peers: &[Peer]) -> Eligible {
             (peer.config.readiness, vitals.probe(), vitals.outlier())
         }),
     )
+}
+
+/// The hash ring, and the peers in the order of their keys; each only where it is wanted.
+fn by_key(config: &config::Upstream, peers: &[Peer]) -> (Option<Ring>, Vec<(u64, u32)>) {
+    let keys = || peers.iter().map(|peer| peer.state.key);
+    let hashes = matches!(config.balance, config::Balance::ConsistentHash(_));
+    let mut sorted: Vec<(u64, u32)> = match config.session {
+        Some(_) => keys().zip(0..).collect(),
+        None => Vec::new(),
+    };
+    sorted.sort_unstable();
+    (hashes.then(|| Ring::new(keys())), sorted)
 }
 
 impl PeerTable {
@@ -278,11 +317,6 @@ impl Upstream {
             .flat_map(|old| &old.peers)
             .map(|peer| ((peer.config.address, peer.config.uid.as_str()), &peer.state))
             .collect();
-        let gate = match old {
-            Some(old) => Arc::clone(&old.gate),
-            None => Arc::new(Gate::new(Instant::now())),
-        };
-        gate.set_limits(&new.limits);
         // A verdict of another check is not a verdict of this one.
         let same_check = old.is_none_or(|old| old.config.health.active == new.health.active);
         let peers: Vec<Peer> = new
@@ -294,10 +328,13 @@ impl Upstream {
                     || {
                         Arc::new(PeerState {
                             id: next_id(),
-                            vitals: Arc::new(Vitals::new(peer.readiness, Instant::now())),
-                            gate: Arc::clone(&gate),
-                            connections: AtomicU32::new(0),
+                            key: session::peer_key(&new.id, peer.address, &peer.uid),
+                            vitals: Arc::new(Vitals::new(
+                                peer.readiness,
+                                tokio::time::Instant::now(),
+                            )),
                             poolable: AtomicBool::new(true),
+                            since: Mutex::new(Since::Fresh),
                         })
                     },
                     Arc::clone,
@@ -323,10 +360,13 @@ impl Upstream {
                     .map(|tls| tls::ClientTls::new(tls, new.protocol)),
             ),
         };
-        Self {
+        let (ring, by_key) = by_key(new, &peers);
+        let eligible = eligible(&new.health, &peers);
+        let upstream = Self {
             metrics: metrics.upstream(&new.id),
-            eligible: ArcSwap::from_pointee(eligible(&new.health, &peers)),
-            gate,
+            eligible: ArcSwap::from_pointee(Candidates::new(eligible.clone(), ring.as_ref(), None)),
+            ring,
+            by_key,
             peers,
             tls,
             transport,
@@ -334,7 +374,12 @@ impl Upstream {
             budget: Budget::new(),
             refresh: Mutex::new(()),
             config: new.clone(),
+        };
+        if old.is_none() {
+            // They are new to us alone.
+            upstream.settle(&eligible, Since::Always);
         }
+        upstream
     }
 
     fn probe_targets(&self) -> impl Iterator<Item = ProbeTarget> {
