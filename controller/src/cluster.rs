@@ -3,6 +3,8 @@
 //! Stores and folders give objects in any order; here they get one, so that the same cluster gives the
 //! same config, byte for byte, on every replica. Objects are shared, not copied.
 
+mod pod;
+
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use hale_crds::UpstreamPolicy;
@@ -18,6 +20,8 @@ use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
 use crate::settings::ObjectKey;
+
+pub use pod::{ContainerView, PodView};
 
 /// The label by which an EndpointSlice names its Service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -41,6 +45,10 @@ pub struct Objects {
     pub policies: Vec<Arc<UpstreamPolicy>>,
     /// Why Services without endpoints have none, as far as someone looked at their pods.
     pub empty_services: BTreeMap<ObjectKey, EmptyCause>,
+    /// Pods whose readiness probes policies ask for, as far as someone looked at them.
+    pub pods: Vec<Arc<PodView>>,
+    /// Services whose pods could not be read, and why.
+    pub unread_pods: BTreeMap<ObjectKey, String>,
 }
 
 /// Why a Service has no endpoints: what a bounded listing of its pods showed.
@@ -52,8 +60,6 @@ pub enum EmptyCause {
     PodsNotScheduled(String),
     /// There are pods, and none has an address yet; with what they wait for.
     PodsNotReady(String),
-    /// There are pods, and one of them does not start or does not go on; with what happens to it.
-    PodsFailing(String),
 }
 
 /// The view.
@@ -67,6 +73,8 @@ pub struct Cluster {
     config_maps: BTreeMap<ObjectKey, Arc<ConfigMap>>,
     policies: Vec<Arc<UpstreamPolicy>>,
     empty_services: BTreeMap<ObjectKey, EmptyCause>,
+    pods: BTreeMap<ObjectKey, Vec<Arc<PodView>>>,
+    unread_pods: BTreeMap<ObjectKey, String>,
 }
 
 impl Cluster {
@@ -90,6 +98,14 @@ impl Cluster {
             slices.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         }
 
+        let mut pods: BTreeMap<ObjectKey, Vec<Arc<PodView>>> = BTreeMap::new();
+        for pod in objects.pods {
+            pods.entry(pod.key.clone()).or_default().push(pod);
+        }
+        for pods in pods.values_mut() {
+            pods.sort_by(|a, b| a.uid.cmp(&b.uid));
+        }
+
         Self {
             ingresses,
             ingress_classes: objects
@@ -103,6 +119,8 @@ impl Cluster {
             config_maps: by_key(objects.config_maps, |object| &object.metadata),
             policies,
             empty_services: objects.empty_services,
+            pods,
+            unread_pods: objects.unread_pods,
         }
     }
 
@@ -144,6 +162,17 @@ impl Cluster {
     /// Why a Service has no endpoints, as far as someone looked.
     pub fn empty_cause(&self, service: &ObjectKey) -> Option<&EmptyCause> {
         self.empty_services.get(service)
+    }
+
+    /// A pod of this name and UID, if someone looked at it.
+    pub fn pod(&self, key: &ObjectKey, uid: &str) -> Option<&PodView> {
+        let pods = self.pods.get(key)?;
+        pods.iter().map(AsRef::as_ref).find(|pod| pod.is(uid))
+    }
+
+    /// Why the pods of a Service could not be read.
+    pub fn unread_pods(&self, service: &ObjectKey) -> Option<&str> {
+        self.unread_pods.get(service).map(String::as_str)
     }
 }
 

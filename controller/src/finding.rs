@@ -42,12 +42,12 @@ pub enum FindingReason {
     SelectorMatchesNothing,
     /// The Service's pods wait for a node.
     PodsNotScheduled,
-    /// Pods of the Service fail, and none is ready.
-    PodsFailing,
     /// The Service has no endpoints.
     NoEndpoints,
     /// An endpoint that cannot be used.
     EndpointInvalid,
+    /// A pod whose readinessProbe cannot be made a check.
+    ProbeUnusable,
     /// A `appProtocol` that is not known.
     AppProtocolUnknown,
     /// A host that is no DNS name.
@@ -58,12 +58,6 @@ pub enum FindingReason {
     HostConflict,
     /// A TLS Secret that is missing or cannot be used.
     TlsSecretInvalid,
-    /// A certificate that does not name its host.
-    TlsHostNotCovered,
-    /// A certificate that has expired.
-    TlsCertificateExpired,
-    /// A certificate that expires soon.
-    TlsCertificateExpires,
     /// A policy that is not valid.
     PolicyInvalid,
     /// Another policy has the section.
@@ -84,17 +78,14 @@ impl FindingReason {
             Self::BackendUnsupported => "BackendUnsupported",
             Self::SelectorMatchesNothing => "SelectorMatchesNothing",
             Self::PodsNotScheduled => "PodsNotScheduled",
-            Self::PodsFailing => "PodsFailing",
             Self::NoEndpoints => "NoEndpoints",
             Self::EndpointInvalid => "EndpointInvalid",
+            Self::ProbeUnusable => "ProbeUnusable",
             Self::AppProtocolUnknown => "AppProtocolUnknown",
             Self::HostInvalid => "HostInvalid",
             Self::PathInvalid => "PathInvalid",
             Self::HostConflict => "HostConflict",
             Self::TlsSecretInvalid => "TlsSecretInvalid",
-            Self::TlsHostNotCovered => "TlsHostNotCovered",
-            Self::TlsCertificateExpired => "TlsCertificateExpired",
-            Self::TlsCertificateExpires => "TlsCertificateExpires",
             Self::PolicyInvalid => "PolicyInvalid",
             Self::PolicyConflicted => "PolicyConflicted",
             Self::PolicyTargetNotFound => "PolicyTargetNotFound",

@@ -16,7 +16,7 @@ use hale_crds::UpstreamPolicy;
 use hale_dataplane::config::ObjectRef;
 use k8s_openapi::{
     api::{
-        core::v1::{ConfigMap, Secret, Service},
+        core::v1::{ConfigMap, Pod, Secret, Service},
         discovery::v1::EndpointSlice,
         networking::v1::{Ingress, IngressClass},
     },
@@ -25,7 +25,7 @@ use k8s_openapi::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    cluster::Objects,
+    cluster::{Objects, PodView},
     finding::{Finding, FindingReason, Severity},
 };
 
@@ -177,6 +177,13 @@ impl Reader {
             }
             ("v1", "Secret") => read(document, value, &mut objects.secrets)?,
             ("v1", "ConfigMap") => read(document, value, &mut objects.config_maps)?,
+            ("v1", "Pod") => {
+                let mut pods: Vec<Arc<Pod>> = Vec::new();
+                let metadata = read(document, value, &mut pods)?;
+                let pods = pods.into_iter().map(Arc::unwrap_or_clone);
+                objects.pods.extend(pods.map(PodView::of).map(Arc::new));
+                metadata
+            }
             ("hale-ingress.io/v1alpha1", "UpstreamPolicy") => {
                 read(document, value, &mut objects.policies)?
             }
@@ -224,7 +231,7 @@ impl Reader {
 fn version_of(kind: &str) -> Option<&'static str> {
     match kind {
         "Ingress" | "IngressClass" => Some("networking.k8s.io/v1"),
-        "Service" | "Secret" | "ConfigMap" => Some("v1"),
+        "Service" | "Secret" | "ConfigMap" | "Pod" => Some("v1"),
         "EndpointSlice" => Some("discovery.k8s.io/v1"),
         "UpstreamPolicy" => Some("hale-ingress.io/v1alpha1"),
         _ => None,
@@ -267,7 +274,14 @@ macro_rules! objects {
     };
 }
 
-objects!(Ingress, Service, EndpointSlice, ConfigMap, UpstreamPolicy,);
+objects!(
+    Ingress,
+    Service,
+    EndpointSlice,
+    ConfigMap,
+    Pod,
+    UpstreamPolicy,
+);
 
 impl Object for IngressClass {
     const KIND: &'static str = "IngressClass";

@@ -95,11 +95,7 @@ pub async fn run(args: &RunArgs) -> Result<(), RunError> {
         args.publish_service.as_ref(),
         &process.metrics,
     ));
-    tokio::spawn(watches.empty_services.clone().look(
-        client.clone(),
-        process.publisher.newest(),
-        Arc::clone(&watches.ticks),
-    ));
+    watches.look_at_pods(&client, &process.publisher.newest());
     tokio::spawn(status::write(status::Writer {
         client,
         identity,

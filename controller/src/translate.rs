@@ -8,6 +8,7 @@ mod findings;
 mod hosts;
 mod ingress;
 mod policy;
+mod probe;
 mod secret;
 mod service;
 mod upstreams;
@@ -24,8 +25,6 @@ use crate::{
     finding::{Finding, FindingReason, Severity},
     settings::{ObjectKey, Settings},
 };
-
-pub(crate) use class::why_not_ours;
 
 use certificates::Certificates;
 use findings::Findings;
@@ -138,7 +137,7 @@ impl AcceptedReason {
 pub enum ProgrammedReason {
     /// True: at least one section is in force, or there is none that could be.
     Programmed,
-    /// False: other policies have all its sections, or some.
+    /// False: other policies have all its sections.
     Overridden,
     /// False: no route reaches the target, or the policy is not accepted.
     Pending,
@@ -215,13 +214,12 @@ pub fn translate(cluster: &Cluster, settings: &Settings) -> Translation {
     }
     let policies = policies.outcomes(&reached, &mut findings);
     let default_certificate = default_certificate(cluster, settings, &mut findings);
-    let certificates = certificates.into_sorted(default_certificate.as_ref(), &mut findings);
     Translation {
         config: Config {
             hosts,
             default_route,
             upstreams: upstreams.into_sorted(),
-            certificates,
+            certificates: certificates.into_sorted(),
             default_certificate,
         },
         findings: findings.into_sorted(),

@@ -19,19 +19,21 @@ use tokio::sync::Notify;
 use crate::{
     cluster::Objects,
     metrics::{KindLabel, Metrics},
+    publish::Newest,
     settings::ObjectKey,
 };
 
 mod follow;
 mod named;
 pub mod pods;
+pub mod probes;
 mod store;
 mod trim;
 
 use follow::{Follow, follow};
 use named::Named;
 pub use store::Store;
-pub(crate) use trim::Watched;
+use trim::Watched;
 
 /// How long a watch lasts, at least: the time after which a connection that is silently lost is noticed.
 const WATCH_SECONDS: u32 = 60;
@@ -45,7 +47,9 @@ pub struct Watches {
     /// The Service of `--publish-service`, with its status.
     pub publish_service: Option<Store<Service>>,
     /// Why Services without endpoints have none.
-    pub empty_services: pods::EmptyServices,
+    empty_services: pods::EmptyServices,
+    /// The readinessProbes that policies ask for.
+    probes: probes::PodProbes,
     /// Ticks when something changed.
     pub ticks: Arc<Notify>,
     ingress_classes: Store<IngressClass>,
@@ -90,6 +94,7 @@ impl Watches {
             policies: starter.start(watcher::Config::default(), 5),
             publish_service,
             empty_services: pods::EmptyServices::default(),
+            probes: probes::PodProbes::default(),
             named: Named::new(client.clone(), metrics.clone(), Arc::clone(&ticks)),
             ticks,
         }
@@ -111,6 +116,14 @@ impl Watches {
         .next()
     }
 
+    /// Looks at pods where snapshots want to know more of them than endpoints tell.
+    pub fn look_at_pods(&self, client: &Client, newest: &Newest) {
+        let (empty, probes) = (self.empty_services.clone(), self.probes.clone());
+        let ticks = || Arc::clone(&self.ticks);
+        tokio::spawn(empty.look(client.clone(), newest.clone(), ticks()));
+        tokio::spawn(probes.look(client.clone(), newest.clone(), ticks()));
+    }
+
     /// A snapshot. Secrets and ConfigMaps that policies name are followed from the first snapshot on that holds such
     /// a policy; their first listing is waited for, so that a new policy is not refused for want of them.
     pub async fn snapshot(&self) -> Objects {
@@ -128,6 +141,8 @@ impl Watches {
             config_maps,
             policies,
             empty_services: self.empty_services.causes(),
+            pods: self.probes.pods(),
+            unread_pods: self.probes.unread(),
         }
     }
 }

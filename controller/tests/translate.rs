@@ -35,6 +35,9 @@ struct Case {
     /// By `namespace/name`.
     #[serde(default)]
     empty_services: BTreeMap<String, EmptyCause>,
+    /// By `namespace/name`.
+    #[serde(default)]
+    unread_pods: BTreeMap<String, String>,
 }
 
 struct Input {
@@ -60,6 +63,11 @@ fn input(path: &Path) -> Input {
         objects
             .empty_services
             .insert(key.parse::<ObjectKey>().unwrap(), cause);
+    }
+    for (key, why) in case.unread_pods {
+        objects
+            .unread_pods
+            .insert(key.parse::<ObjectKey>().unwrap(), why);
     }
     Input {
         settings: case.settings,
@@ -87,6 +95,7 @@ fn shuffled(objects: &Objects, mut seed: u64) -> Objects {
     shuffle(&mut objects.secrets, &mut seed);
     shuffle(&mut objects.config_maps, &mut seed);
     shuffle(&mut objects.policies, &mut seed);
+    shuffle(&mut objects.pods, &mut seed);
     objects
 }
 

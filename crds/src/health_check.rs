@@ -7,32 +7,29 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::{Duration, PassiveCheck};
+use crate::Duration;
 
 /// When a peer may be picked.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HealthCheck {
-    /// `Require`: a pod that Kubernetes calls not ready is not served. `Ignore`: the checks of this
-    /// section alone decide. Default `Require`.
+    /// `Require`: a pod that Kubernetes calls not ready is not served. `Ignore`: the active check
+    /// alone decides. Default `Require`.
     #[serde(default)]
     pub readiness: Readiness,
     /// Pods that terminate and still serve. `LastResort`: served when nothing better is left.
     /// `Never`: not served. Default `LastResort`.
     #[serde(default)]
     pub terminating: Terminating,
-    /// Percent of peers that must be eligible; below it failing checks and ejections (never readiness)
-    /// are ignored, because a check that fails nearly everywhere is more likely wrong than right.
-    /// 0–100, default 0: never.
+    /// Percent of peers that must be eligible; below it failing checks (never readiness) are ignored,
+    /// because a check that fails nearly everywhere is more likely wrong than right. 0–100,
+    /// default 0: never.
     #[serde(default)]
     #[schemars(range(min = 0, max = 100))]
     pub panic_threshold: i32,
     /// A check that each Hale makes of each peer. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<ActiveCheck>,
-    /// Which peers are ejected for how they answer requests. `{}` turns it on. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub passive: Option<PassiveCheck>,
 }
 
 /// Whether Kubernetes' word on readiness counts.
@@ -41,7 +38,7 @@ pub enum Readiness {
     /// A pod that is not ready is not served.
     #[default]
     Require,
-    /// The checks of the section alone decide.
+    /// The active check alone decides.
     Ignore,
 }
 
@@ -58,8 +55,11 @@ pub enum Terminating {
 /// A check of each peer, made by each replica of Hale.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.http), has(self.grpc), has(self.tcp)].exists_one(it, it)")
-    .message("set exactly one of http, grpc and tcp"))]
+#[x_kube(validation = Rule::new("[has(self.http), has(self.grpc), has(self.tcp), has(self.fromReadinessProbe)].exists_one(it, it)")
+    .message("set exactly one of http, grpc, tcp and fromReadinessProbe"))]
+#[x_kube(validation = Rule::new("!has(self.fromReadinessProbe) || (!has(self.port) && !has(self.timeout) && self.interval == '5s' && self.unhealthyThreshold == 3 && self.healthyThreshold == 2)")
+    .message("with fromReadinessProbe, port, interval, timeout and thresholds are the probe's: leave them out")
+    .field_path(".fromReadinessProbe"))]
 #[x_kube(validation = Rule::new("!has(self.timeout) || duration(self.timeout) <= duration(self.interval)")
     .message("timeout must not be longer than interval")
     .field_path(".timeout"))]
@@ -71,16 +71,21 @@ pub enum Terminating {
     .field_path(".interval"))]
 pub struct ActiveCheck {
     /// Checks with an HTTP request: over TLS where the traffic is, HTTP/2 where the traffic is.
-    /// Exactly one of `http`, `grpc` and `tcp`.
+    /// Exactly one of `http`, `grpc`, `tcp` and `fromReadinessProbe`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpCheck>,
     /// Checks with `grpc.health.v1.Health/Check`, which must answer `SERVING`: over HTTP/2, and over TLS
-    /// where the traffic is. Exactly one of `http`, `grpc` and `tcp`.
+    /// where the traffic is. Exactly one of `http`, `grpc`, `tcp` and `fromReadinessProbe`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grpc: Option<GrpcCheck>,
-    /// Checks by connecting. Exactly one of `http`, `grpc` and `tcp`.
+    /// Checks by connecting, and over TLS where the traffic is. Exactly one of `http`, `grpc`, `tcp` and
+    /// `fromReadinessProbe`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<TcpCheck>,
+    /// Checks each pod by its own readinessProbe: `{}`. What is asked, where, how often and how strictly
+    /// is the probe's. Exactly one of `http`, `grpc`, `tcp` and `fromReadinessProbe`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_readiness_probe: Option<FromReadinessProbe>,
     /// Where checks go: a number, or the name of another port of the Service. Default: the port of
     /// the traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -242,6 +247,13 @@ pub struct TcpCheck {
     #[schemars(length(min = 1, max = 1024))]
     pub receive: Option<String>,
 }
+
+/// The check of each pod is its own readinessProbe: `httpGet`, `grpc` or `tcpSocket` of the container that
+/// has the port of the traffic, or else of the first that has a probe. A pod whose probe is a command, or
+/// that has none, is not checked, and an Event on the Service says so.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FromReadinessProbe {}
 
 /// A port by number or by the name that it has in the Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,7 +19,6 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    admission::{ConnectionSeat, Seated},
     body::RequestBody,
     config::Protocol,
     pool::{self, Http1, Http2, Pool, PoolKey, SharedTurn, StreamSlot},
@@ -58,15 +57,6 @@ impl AttemptError {
     /// Whether the request was certainly not processed.
     pub(crate) fn unsent(&self) -> bool {
         self.phase < Phase::Sent
-    }
-
-    /// The request, where nothing failed but that there was no room for a connection.
-    pub(crate) fn saturated(&mut self) -> Option<Request<RequestBody>> {
-        if self.reason == Reason::Saturated {
-            self.request.take()
-        } else {
-            None
-        }
     }
 }
 
@@ -350,11 +340,6 @@ async fn connect<T>(
             request: None,
         })
     };
-    // It had room when it was picked: another worker was faster.
-    let Some(seat) = ConnectionSeat::take(&peer.state) else {
-        let message = "no room for a connection".to_owned();
-        return Err(failed(Phase::Connect, Reason::Saturated, message));
-    };
     let open = async {
         let stream = TcpStream::connect(peer.config.address)
             .await
@@ -367,19 +352,23 @@ async fn connect<T>(
             })?;
         // Latency is worth more than packets; a failure to say so is not worth the request.
         let _ = stream.set_nodelay(true);
-        let stream = Seated::new(stream, seat);
         let stream: Box<dyn Stream> = match &upstream.tls {
             None => Box::new(stream),
             Some(tls) => {
                 let name = tls.server_name(peer.config.address);
                 let connector = TlsConnector::from(Arc::clone(&tls.config));
-                Box::new(connector.connect(name, stream).await.map_err(|error| {
-                    failed(
-                        Phase::Handshake,
-                        Reason::TlsError,
-                        format!("TLS handshake: {}", tls::handshake_words(&error)),
-                    )
-                })?)
+                Box::new(
+                    connector
+                        .connect(name.clone(), stream)
+                        .await
+                        .map_err(|error| {
+                            failed(
+                                Phase::Handshake,
+                                Reason::TlsError,
+                                format!("TLS handshake: {}", tls::handshake_words(&error, &name)),
+                            )
+                        })?,
+                )
             }
         };
         handshake(stream).await.map_err(|error| {

@@ -112,7 +112,7 @@ async fn each_peer_is_checked_by_its_own_and_one_without_is_served() {
     assert!(
         told[2]
             .message
-            .starts_with("TCP: TLS: the port does not speak TLS, "),
+            .starts_with("TCP: TLS: the peer speaks plain text, not TLS, "),
         "{}",
         told[2].message
     );

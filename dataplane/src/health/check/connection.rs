@@ -269,7 +269,7 @@ pub(in crate::health) async fn shake_hands(
     deadline
         .within("TLS handshake", Box::pin(handshake))
         .await?
-        .map_err(|error| format!("TLS: {}", tls::fault(&error, &target.server_name)))
+        .map_err(|error| format!("TLS: {}", tls::handshake_words(&error, &target.server_name)))
 }
 
 /// What hyper says, as people say it.

@@ -131,18 +131,19 @@ async fn over_tls_the_handshake_must_succeed() {
     assert_eq!(result, ("+ received \"ready\"".into(), true));
 
     at.server_name = ServerName::try_from("other.example").unwrap();
-    let words = "- TLS: the certificate is for shop.example, not for other.example";
+    let words = "- TLS: the peer's certificate is for shop.example, not for other.example";
     let result = ask_target(&wants(None, None), &at, ample()).await;
     assert_eq!(result, (words.into(), false));
 
     at.server_name = TlsPeer::name();
     at.tls = Some(TlsPeer::distrustful());
-    let words = "- TLS: the certificate is not trusted: none of the trusted CAs has issued it";
+    let words =
+        "- TLS: the peer's certificate is not trusted: none of the CAs that are trusted signed it";
     let result = ask_target(&wants(None, None), &at, ample()).await;
     assert_eq!(result, (words.into(), false));
 
     at.address = self::peer("", vec!["220 mail.example ESMTP\r\n".into()], false).await;
-    let words = "- TLS: the port does not speak TLS";
+    let words = "- TLS: the peer speaks plain text, not TLS";
     let result = ask_target(&wants(None, None), &at, ample()).await;
     assert_eq!(result, (words.into(), false));
 

@@ -104,20 +104,20 @@ async fn faults_of_tls_say_what_to_mend() {
     asker.target.server_name = ServerName::try_from("other.example").unwrap();
     assert_eq!(
         asker.ask(ample()).await,
-        "- TLS: the certificate is for shop.example, not for other.example"
+        "- TLS: the peer's certificate is for shop.example, not for other.example"
     );
     asker.target.tls = Some(TlsPeer::distrustful());
     asker.target.server_name = TlsPeer::name();
     assert_eq!(
         asker.ask(ample()).await,
-        "- TLS: the certificate is not trusted: none of the trusted CAs has issued it"
+        "- TLS: the peer's certificate is not trusted: none of the CAs that are trusted signed it"
     );
 
     let bad = "HTTP/1.1 400 Bad Request\r\n\r\n";
     for (address, words) in [
         (
             confused_by_tls(Some(bad)).await,
-            "- TLS: the port does not speak TLS",
+            "- TLS: the peer speaks plain text, not TLS",
         ),
         (
             confused_by_tls(None).await,
