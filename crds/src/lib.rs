@@ -13,21 +13,25 @@
 // Columns of the printer have like types.
 #![allow(clippy::duplicated_attributes)]
 
+mod circuit_breaker;
 mod duration;
 mod health_check;
+mod load_balancer;
+mod passive_check;
 mod policy;
 mod requests;
 mod status;
 mod tls;
 
+pub use circuit_breaker::{CircuitBreaker, PeerLimits, Queue};
 pub use duration::{Duration, DurationError};
 pub use health_check::{
-    ActiveCheck, CheckPort, ExpectedBody, FromReadinessProbe, GrpcCheck, HealthCheck, HttpCheck,
-    HttpHeader, Initial, Readiness, TcpCheck, Terminating,
+    ActiveCheck, CheckPort, ExpectedBody, GrpcCheck, HealthCheck, HttpCheck, HttpHeader, Initial,
+    Readiness, TcpCheck, Terminating,
 };
-pub use policy::{
-    LoadBalancer, LoadBalancerType, TargetKind, TargetRef, UpstreamPolicy, UpstreamPolicySpec,
-};
+pub use load_balancer::{ConsistentHash, LoadBalancer, LoadBalancerType, SlowStart, SourceIp, Uri};
+pub use passive_check::{ErrorPercent, PassiveCheck};
+pub use policy::{TargetKind, TargetRef, UpstreamPolicy, UpstreamPolicySpec};
 pub use requests::{Failure, NonIdempotent, Retry, RetryBudget, SamePeer, Timeouts};
 pub use status::{
     AncestorRef, AncestorStatus, MAX_UNHEALTHY_PEERS, TargetStatus, UnhealthyPeer,
@@ -176,13 +180,15 @@ mod tests {
             "metadata": {"name": "checkout"},
             "spec": {
                 "targetRefs": [{"group": "", "kind": "Service", "name": "checkout"}],
-                "healthCheck": {"active": {"http": {}}},
+                "healthCheck": {"active": {"http": {}}, "passive": {}},
+                "circuitBreaker": {},
                 "retry": {},
                 "timeouts": {},
             },
         }))
         .unwrap();
-        let active = policy.spec.health_check.unwrap().active.unwrap();
+        let health_check = policy.spec.health_check.unwrap();
+        let (active, passive) = (health_check.active.unwrap(), health_check.passive.unwrap());
         assert_eq!(active.interval, Duration::new("5s"));
         assert_eq!(active.timeout, None);
         assert_eq!(
@@ -190,6 +196,15 @@ mod tests {
             (3, 2)
         );
         assert_eq!(active.http.unwrap().expected_statuses, ["200-399"]);
+        assert_eq!(
+            (passive.consecutive_errors, passive.consecutive_5xx),
+            (5, 0)
+        );
+        assert_eq!(passive.error_percent, None);
+        assert_eq!(passive.base_ejection, Duration::new("10s"));
+        assert_eq!(passive.max_ejected_percent, 50);
+        let queue = policy.spec.circuit_breaker.unwrap().queue;
+        assert_eq!((queue.max, queue.timeout), (100, Duration::new("1s")));
         assert_eq!(policy.spec.retry.unwrap().codes, [502, 503, 504]);
         assert_eq!(policy.spec.timeouts.unwrap().connect, Duration::new("1s"));
     }

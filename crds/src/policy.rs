@@ -4,7 +4,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{CircuitBreaker, HealthCheck, Retry, Timeouts, Tls, UpstreamPolicyStatus};
+use crate::{
+    CircuitBreaker, HealthCheck, LoadBalancer, Retry, Timeouts, Tls, UpstreamPolicyStatus,
+};
 
 /// How Hale treats the peers of a Service (its pods), and the requests of a Service or an Ingress.
 ///
@@ -148,24 +150,4 @@ impl TargetKind {
             Self::Ingress => "Ingress",
         }
     }
-}
-
-/// How a peer is picked among the eligible.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct LoadBalancer {
-    /// `RoundRobin`: each in turn. `LeastRequest`: of two random peers the one with fewer requests in
-    /// flight. Default `LeastRequest`.
-    #[serde(default, rename = "type")]
-    pub kind: LoadBalancerType,
-}
-
-/// How a peer is picked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum LoadBalancerType {
-    /// Each in turn.
-    RoundRobin,
-    /// The less loaded of two random peers.
-    #[default]
-    LeastRequest,
 }

@@ -61,6 +61,10 @@ pub(crate) async fn kubectl_explain_reads_like_documentation(stage: &Stage) -> a
             "upol.spec.healthCheck.active",
             &["interval", "default 5s", "unhealthyThreshold", "default 3"],
         ),
+        (
+            "upol.spec.healthCheck.passive",
+            &["consecutiveErrors", "default 5", "maxEjectedPercent"],
+        ),
         ("upol.spec.targetRefs", &["sectionName"]),
         ("upol.status.unhealthyPeers", &["reason", "since"]),
     ] {
@@ -93,10 +97,16 @@ fn policy(name: &str, spec: &str) -> String {
 const SERVICE: &str = "targetRefs: [{group: '', kind: Service, name: a}]";
 const INGRESS: &str = "targetRefs: [{group: networking.k8s.io, kind: Ingress, name: a}]";
 
+/// A policy that balances by a hash of this.
+fn hash(key: &str) -> String {
+    format!("{SERVICE}, loadBalancer: {{type: ConsistentHash, consistentHash: {{{key}}}}}")
+}
+
 /// What is wrong, the spec, and what the message must say.
 fn wrong() -> Vec<(&'static str, String, &'static str)> {
     let on_service = |rest: &str| format!("{SERVICE}, {rest}");
     let check = |rest: &str| format!("{SERVICE}, healthCheck: {{active: {{{rest}}}}}");
+    let passive = |rest: &str| format!("{SERVICE}, healthCheck: {{passive: {{{rest}}}}}");
     vec![
         ("no target", "targetRefs: []".into(), "should have at least 1 items"),
         ("no targetRefs", "retry: {}".into(), "Required value"),
@@ -138,11 +148,11 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
             format!("{INGRESS}, loadBalancer: {{type: RoundRobin}}"),
             "every targetRef must be a Service",
         ),
+        ("limits for an Ingress", format!("{INGRESS}, circuitBreaker: {{}}"), "every targetRef must be a Service"),
         ("TLS for an Ingress", format!("{INGRESS}, tls: {{}}"), "every targetRef must be a Service"),
-        ("no kind of check", check("interval: 1s"), "set exactly one of http, grpc, tcp and fromReadinessProbe"),
-        ("two kinds of checks", check("http: {}, tcp: {}"), "set exactly one of http, grpc, tcp and fromReadinessProbe"),
-        ("three kinds of checks", check("http: {}, grpc: {}, tcp: {}"), "set exactly one of http, grpc, tcp and fromReadinessProbe"),
-        ("a pace beside the probe's", check("fromReadinessProbe: {}, interval: 1s"), "are the probe's: leave them out"),
+        ("no kind of check", check("interval: 1s"), "set exactly one of http, grpc and tcp"),
+        ("two kinds of checks", check("http: {}, tcp: {}"), "set exactly one of http, grpc and tcp"),
+        ("three kinds of checks", check("http: {}, grpc: {}, tcp: {}"), "set exactly one of http, grpc and tcp"),
         ("a gRPC service with a space", check("grpc: {service: 'a b'}"), "should match"),
         ("a timeout longer than the interval", check("tcp: {}, interval: 1s, timeout: 2s"), "must not be longer than interval"),
         ("an interval of no duration", check("tcp: {}, interval: 5"), "must be of type string"),
@@ -157,7 +167,37 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
         ("a Host among the headers", check("http: {headers: [{name: Host, value: a}]}"), "use the field host"),
         ("two expectations of a body", check("http: {expectedBody: {contains: a, regex: b}}"), "exactly one of contains and regex"),
         ("a method of no check", check("http: {method: DELETE}"), "supported values"),
-        ("an unknown balancer", on_service("loadBalancer: {type: Random}"), "supported values: \"RoundRobin\", \"LeastRequest\""),
+        ("outlier detection without a rule", passive("consecutiveErrors: 0"), "no rule is left that ejects"),
+        ("a negative number of errors", passive("consecutiveErrors: -1"), "should be greater than or equal to 0"),
+        ("an ejection that is too short", passive("baseEjection: 10ms"), "baseEjection must be 100ms to 24h"),
+        ("an ejection that is too long", passive("maxEjection: 48h"), "maxEjection must be at most 24h"),
+        ("a longest ejection below the first", passive("baseEjection: 10s, maxEjection: 5s"), "maxEjection must not be shorter than baseEjection"),
+        ("101 % of ejected peers", passive("maxEjectedPercent: 101"), "should be less than or equal to 100"),
+        ("errors of 0 %", passive("errorPercent: {threshold: 0}"), "should be greater than or equal to 1"),
+        ("a share of no request", passive("errorPercent: {minRequests: 0}"), "should be greater than or equal to 1"),
+        ("a window of an hour", passive("errorPercent: {window: 1h}"), "window must be 1s to 10m"),
+        ("outlier detection for an Ingress", format!("{INGRESS}, healthCheck: {{passive: {{}}}}"), "every targetRef must be a Service"),
+        ("an unknown balancer", on_service("loadBalancer: {type: Random}"), "supported values: \"RoundRobin\", \"LeastRequest\", \"PeakEwma\", \"ConsistentHash\""),
+        ("a hash of nothing", on_service("loadBalancer: {type: ConsistentHash}"), "type ConsistentHash needs consistentHash"),
+        ("a hash without its type", on_service("loadBalancer: {consistentHash: {uri: {}}}"), "consistentHash is for type ConsistentHash alone"),
+        ("a hash for another type", on_service("loadBalancer: {type: PeakEwma, consistentHash: {uri: {}}}"), "consistentHash is for type ConsistentHash alone"),
+        ("a hash without a key", hash(""), "set exactly one of header, cookie, sourceIP and uri"),
+        ("a hash of two keys", hash("sourceIP: {}, header: X-User"), "set exactly one of header, cookie, sourceIP and uri"),
+        ("a hash of a header with a space", hash("header: 'a b'"), "should match"),
+        ("a hash of a header with an underscore", hash("header: x_user"), "should match"),
+        ("a hash of a header of the connection", hash("header: Keep-Alive"), "tells no client from another"),
+        ("a hash of a cookie with a value", hash("cookie: a=b"), "should match"),
+        ("a slow start of two hours", on_service("loadBalancer: {slowStart: {window: 2h}}"), "window must be 1s to 1h"),
+        (
+            "a slow start of what is hashed",
+            on_service("loadBalancer: {type: ConsistentHash, consistentHash: {uri: {}}, slowStart: {}}"),
+            "slowStart does not go with type ConsistentHash",
+        ),
+        ("room for no connection", on_service("circuitBreaker: {maxConnections: 0}"), "should be greater than or equal to 1"),
+        ("room for no request of a peer", on_service("circuitBreaker: {perPeer: {maxParallelRequests: 0}}"), "should be greater than or equal to 1"),
+        ("a queue of -1", on_service("circuitBreaker: {queue: {max: -1}}"), "should be greater than or equal to 0"),
+        ("a queue without time", on_service("circuitBreaker: {queue: {timeout: 0s}}"), "timeout must be 1ms to 1m"),
+        ("a queue of an hour", on_service("circuitBreaker: {queue: {timeout: 1h}}"), "timeout must be 1ms to 1m"),
         ("11 tries", on_service("retry: {attempts: 11}"), "should be less than or equal to 10"),
         ("a retry of status 200", on_service("retry: {codes: [200]}"), "should be greater than or equal to 400"),
         ("a timeout of two days", on_service("timeouts: {request: 48h}"), "at most 24h"),
@@ -202,8 +242,12 @@ pub(crate) async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result
         "{SERVICE}, healthCheck: {{readiness: Ignore, terminating: Never, panicThreshold: 50, active: {{\
          http: {{method: HEAD, path: '/a?b=c', host: a.test, headers: [{{name: X-A, value: b}}], \
          expectedStatuses: ['200', '300-399'], expectedBody: {{regex: 'o.'}}}}, port: admin, interval: 1m30s, \
-         timeout: 500ms, jitterPercent: 0, unhealthyThreshold: 1, healthyThreshold: 1, initial: Healthy}}}}, \
-         loadBalancer: {{type: RoundRobin}}, retry: {{attempts: 0, codes: [502], failures: [Reset], backoff: 0s, \
+         timeout: 500ms, jitterPercent: 0, unhealthyThreshold: 1, healthyThreshold: 1, initial: Healthy}}, \
+         passive: {{consecutiveErrors: 0, consecutive5xx: 3, errorPercent: {{threshold: 100, minRequests: 1, window: 1m}}, \
+         baseEjection: 1s, maxEjection: 1s, maxEjectedPercent: 0}}}}, \
+         loadBalancer: {{type: RoundRobin, slowStart: {{window: 1h}}}}, \
+         circuitBreaker: {{maxConnections: 1000000, maxParallelRequests: 1, \
+         perPeer: {{maxConnections: 1, maxParallelRequests: 1}}, queue: {{max: 0, timeout: 1m}}}}, retry: {{attempts: 0, codes: [502], failures: [Reset], backoff: 0s, \
          perTryTimeout: 1s, nonIdempotent: WithIdempotencyKey, samePeer: Never, \
          budget: {{percent: 10, interval: 5s, minRetries: 0}}}}, \
          timeouts: {{connect: 500ms, request: 10s, backendRequest: 5s, idle: 0s}}, \
@@ -223,6 +267,22 @@ pub(crate) async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result
         (
             "grpc-service",
             &format!("{SERVICE}, healthCheck: {{active: {{grpc: {{service: shop.v1.Cart}}}}}}"),
+        ),
+        (
+            "ewma",
+            &format!("{SERVICE}, loadBalancer: {{type: PeakEwma, slowStart: {{}}}}"),
+        ),
+        ("hash-header", &hash("header: X-User")),
+        ("hash-cookie", &hash("cookie: session_id")),
+        ("hash-source", &hash("sourceIP: {}")),
+        ("hash-uri", &hash("uri: {}")),
+        (
+            "passive",
+            &format!("{SERVICE}, healthCheck: {{passive: {{errorPercent: {{}}}}}}"),
+        ),
+        (
+            "passive-long",
+            &format!("{SERVICE}, healthCheck: {{passive: {{baseEjection: 10m}}}}"),
         ),
         (
             "tcp",

@@ -11,7 +11,7 @@ mod tls;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hale_crds::{TargetKind, TargetRef, UpstreamPolicy};
-use hale_dataplane::config::{Balance, ObjectRef, RequestPolicy, UpstreamId, UpstreamLimits};
+use hale_dataplane::config::{ObjectRef, RequestPolicy, UpstreamId, UpstreamLimits};
 
 use crate::{
     cluster::{Cluster, key, namespace},
@@ -28,7 +28,7 @@ pub(super) use outcome::Reached;
 pub(super) use sections::Health;
 pub(super) use tls::TlsParts;
 
-use sections::Sections;
+use sections::{Balancing, Sections};
 
 /// A target, by what it is and not by how it was written.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,7 +111,7 @@ pub(super) struct PeerSections {
     /// `healthCheck`.
     pub(super) health_check: Option<Health>,
     /// `loadBalancer`.
-    pub(super) load_balancer: Option<Balance>,
+    pub(super) load_balancer: Option<Balancing>,
     /// `circuitBreaker`.
     pub(super) limits: Option<UpstreamLimits>,
     /// `tls`, or why requests are refused.
@@ -190,7 +190,8 @@ impl<'a> Policies<'a> {
         PeerSections {
             health_check: sections(health_check)
                 .and_then(|it| it.health_check.as_ref()?.as_ref().ok().cloned()),
-            load_balancer: sections(load_balancer).and_then(|it| it.load_balancer.clone()),
+            load_balancer: sections(load_balancer)
+                .and_then(|it| it.load_balancer.as_ref()?.as_ref().ok().cloned()),
             limits: sections(circuit_breaker)
                 .and_then(|it| it.circuit_breaker.as_ref()?.as_ref().ok().cloned()),
             tls: sections(tls).and_then(|it| it.tls.clone()).map(|judged| {
@@ -275,7 +276,7 @@ impl Attachment {
             Section::HealthCheck => {
                 sections.health_check.as_ref().is_some_and(Result::is_ok) && self.errors.is_empty()
             }
-            Section::LoadBalancer => sections.load_balancer.is_some(),
+            Section::LoadBalancer => sections.load_balancer.as_ref().is_some_and(Result::is_ok),
             Section::CircuitBreaker => sections.circuit_breaker.as_ref().is_some_and(Result::is_ok),
             Section::Tls => sections.tls.is_some(),
             Section::Retry => sections.retry.as_ref().is_some_and(Result::is_ok),

@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 
 use hale_dataplane::{
-    config::{
-        Action, ObjectRef, Problem, Protocol, Upstream, UpstreamId, UpstreamLimits, UpstreamTls,
-    },
+    config::{Action, ObjectRef, Problem, Protocol, Upstream, UpstreamId, UpstreamTls},
     reason::Reason,
 };
 use k8s_openapi::api::{
@@ -23,7 +21,6 @@ use crate::{
 use super::{
     Findings, endpoints,
     policy::{Policies, TlsParts},
-    probe,
     service::{self, AppProtocol, PortRef},
 };
 
@@ -129,6 +126,7 @@ impl<'a> Upstreams<'a> {
             Some(health) => (health.policy, health.check_at),
             None => Default::default(),
         };
+        let balancing = sections.load_balancer.unwrap_or_default();
         let mut peers = Vec::new();
         let (tls, problem) = match tls(sections.tls, app_protocol, key) {
             Ok(tls) => {
@@ -141,9 +139,6 @@ impl<'a> Upstreams<'a> {
                     self.settings,
                     findings,
                 );
-                if let Some(active) = &health.active {
-                    probe::attach(key, active, &mut peers, self.cluster, findings);
-                }
                 let problem = peers
                     .is_empty()
                     .then(|| self.empty(key, service, port, findings));
@@ -156,10 +151,10 @@ impl<'a> Upstreams<'a> {
             id,
             protocol: app_protocol.protocol,
             tls,
-            balance: sections.load_balancer.unwrap_or_default(),
-            slow_start: None,
+            balance: balancing.balance,
+            slow_start: balancing.slow_start,
             session: None,
-            limits: UpstreamLimits::default(),
+            limits: sections.limits.unwrap_or_default(),
             health,
             peers,
             problem,

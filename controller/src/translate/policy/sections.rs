@@ -3,14 +3,19 @@
 //! The API server has checked most of this already; files and older definitions have not. Each section
 //! is judged by itself, so that a typo in one does not switch the others off.
 
+mod balance;
+mod limits;
+mod passive;
+
 use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
 use hale_crds::{
-    ActiveCheck, CheckPort, ExpectedBody, Failure, GrpcCheck, HealthCheck, HttpCheck, LoadBalancer,
-    LoadBalancerType, TcpCheck, UpstreamPolicySpec,
+    ActiveCheck, CheckPort, ExpectedBody, Failure, GrpcCheck, HealthCheck, HttpCheck, TcpCheck,
+    UpstreamPolicySpec,
 };
 use hale_dataplane::config::{
-    self, Balance, BodyMatch, CheckKind, HealthPolicy, Percent, RetryOn, StatusRange, Timeouts,
+    self, BodyMatch, CheckKind, HealthPolicy, Percent, RetryOn, StatusRange, Timeouts,
+    UpstreamLimits,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -18,13 +23,16 @@ use crate::translate::endpoints::CheckAt;
 
 use super::{Section, tls::TlsParts};
 
+pub(in crate::translate) use balance::Balancing;
+
 /// A section, or what is wrong with it.
 pub(super) type Judged<T> = Result<T, String>;
 
 /// All sections of a policy.
 pub(super) struct Sections {
     pub(super) health_check: Option<Judged<Health>>,
-    pub(super) load_balancer: Option<Balance>,
+    pub(super) load_balancer: Option<Judged<Balancing>>,
+    pub(super) circuit_breaker: Option<Judged<UpstreamLimits>>,
     pub(super) tls: Option<Judged<TlsParts>>,
     pub(super) retry: Option<Judged<config::Retry>>,
     pub(super) timeouts: Option<Judged<Timeouts>>,
@@ -43,7 +51,8 @@ impl Sections {
     pub(super) fn read(spec: &UpstreamPolicySpec, tls: Option<Judged<TlsParts>>) -> Self {
         Self {
             health_check: spec.health_check.as_ref().map(health_check),
-            load_balancer: spec.load_balancer.as_ref().map(load_balancer),
+            load_balancer: spec.load_balancer.as_ref().map(balance::balancing),
+            circuit_breaker: spec.circuit_breaker.as_ref().map(limits::limits),
             tls,
             retry: spec.retry.as_ref().map(retry),
             timeouts: spec.timeouts.as_ref().map(timeouts),
@@ -55,6 +64,7 @@ impl Sections {
         match section {
             Section::HealthCheck => self.health_check.is_some(),
             Section::LoadBalancer => self.load_balancer.is_some(),
+            Section::CircuitBreaker => self.circuit_breaker.is_some(),
             Section::Tls => self.tls.is_some(),
             Section::Retry => self.retry.is_some(),
             Section::Timeouts => self.timeouts.is_some(),
@@ -63,7 +73,8 @@ impl Sections {
 
     /// Whether there is a section that only a Service can have.
     pub(super) fn has_peer_sections(&self) -> bool {
-        self.health_check.is_some() || self.load_balancer.is_some() || self.tls.is_some()
+        let mut all = Section::ALL.into_iter();
+        all.any(|section| section.is_of_peers() && self.has(section))
     }
 
     /// Whether the policy refuses requests, because its TLS cannot be had.
@@ -80,6 +91,10 @@ impl Sections {
     pub(super) fn errors(&self) -> Vec<&str> {
         [
             self.health_check.as_ref().and_then(|it| it.as_ref().err()),
+            self.load_balancer.as_ref().and_then(|it| it.as_ref().err()),
+            self.circuit_breaker
+                .as_ref()
+                .and_then(|it| it.as_ref().err()),
             self.tls.as_ref().and_then(|it| it.as_ref().err()),
             self.retry.as_ref().and_then(|it| it.as_ref().err()),
             self.timeouts.as_ref().and_then(|it| it.as_ref().err()),
@@ -88,13 +103,6 @@ impl Sections {
         .flatten()
         .map(String::as_str)
         .collect()
-    }
-}
-
-fn load_balancer(section: &LoadBalancer) -> Balance {
-    match section.kind {
-        LoadBalancerType::RoundRobin => Balance::RoundRobin,
-        LoadBalancerType::LeastRequest => Balance::LeastRequest,
     }
 }
 
@@ -117,7 +125,7 @@ fn health_check(section: &HealthCheck) -> Judged<Health> {
             },
             panic_threshold,
             active: section.active.as_ref().map(active).transpose()?,
-            passive: None,
+            passive: section.passive.as_ref().map(passive::passive).transpose()?,
         },
         check_at,
     })
@@ -173,30 +181,11 @@ fn check_kind(check: &ActiveCheck) -> Judged<CheckKind> {
     let http = check.http.as_ref().map(http_check);
     let grpc = check.grpc.as_ref().map(grpc_check);
     let tcp = check.tcp.as_ref().map(|tcp| Ok(tcp_check(tcp)));
-    let own = check.from_readiness_probe.as_ref().map(|_| of_pods(check));
-    let mut kinds = [http, grpc, tcp, own].into_iter().flatten();
+    let mut kinds = [http, grpc, tcp].into_iter().flatten();
     match (kinds.next(), kinds.next()) {
         (Some(kind), None) => kind,
-        _ => Err(
-            "healthCheck.active: set exactly one of http, grpc, tcp and fromReadinessProbe"
-                .to_owned(),
-        ),
+        _ => Err("healthCheck.active: set exactly one of http, grpc and tcp".to_owned()),
     }
-}
-
-/// Pace and port are the probe's; what would be ignored is refused.
-fn of_pods(check: &ActiveCheck) -> Judged<CheckKind> {
-    let paced = check.interval.as_str() != "5s"
-        || check.unhealthy_threshold != 3
-        || check.healthy_threshold != 2;
-    if paced || check.timeout.is_some() || check.port.is_some() {
-        return Err(
-            "healthCheck.active.fromReadinessProbe: port, interval, timeout and thresholds are the probe's: leave \
-             them out"
-                .to_owned(),
-        );
-    }
-    Ok(CheckKind::OfPeer)
 }
 
 fn tcp_check(check: &TcpCheck) -> CheckKind {
