@@ -8,7 +8,7 @@
 use super::mix;
 
 /// Points of one peer. Shares of peers differ by about one part in the square root of it.
-const POINTS: u64 = 160;
+const POINTS: u64 = 256;
 
 /// Points of peers in the order of their hashes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
