@@ -4,6 +4,7 @@
 //! tells those that stay what is new: what a task has learnt is lost only where the check itself, or
 //! where it goes, has changed.
 
+mod lanes;
 mod peer;
 mod schedule;
 
@@ -32,10 +33,9 @@ use super::{
     check::{Checker, Plan},
 };
 use crate::config::{ActiveCheck, Protocol, Readiness, UpstreamId};
+use lanes::Lanes;
 use peer::{Assignment, Common, Slot};
 
-/// Checks under way at a time.
-const CHECKS_AT_A_TIME: usize = 256;
 /// Connections kept between checks.
 const CONNECTIONS_KEPT: usize = 1024;
 /// The first checks of new peers are spread over this long at most…
@@ -89,7 +89,6 @@ pub(crate) struct ProbeCounters {
 #[derive(Debug)]
 pub(crate) struct Prober {
     targets: mpsc::UnboundedSender<Vec<ProbeTarget>>,
-    runtime: tokio::runtime::Handle,
 }
 
 impl Prober {
@@ -102,20 +101,11 @@ impl Prober {
             .enable_all()
             .build()?;
         let (targets, received) = mpsc::unbounded_channel();
-        let handle = runtime.handle().clone();
         let runner = Runner::new();
         thread::Builder::new()
             .name("hale-health".into())
             .spawn(move || runtime.block_on(runner.run(received, on_transition)))?;
-        Ok(Self {
-            targets,
-            runtime: handle,
-        })
-    }
-
-    /// Runs something else on the thread, until it is done or the checks end.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.runtime.spawn(task);
+        Ok(Self { targets })
     }
 
     /// Makes the peers that are checked equal to `targets`. Peers that are checked already, by a check
@@ -142,8 +132,9 @@ impl ProbeCounters {
 /// What the thread runs.
 struct Runner {
     running: HashMap<ProbeKey, Running>,
-    /// The plan of each upstream, for the peers that come later.
-    plans: HashMap<UpstreamId, Weak<Plan>>,
+    /// The plans of each upstream, for the peers that come later. There are several where pods bring checks
+    /// of their own and a rollout changes them.
+    plans: HashMap<UpstreamId, Vec<Weak<Plan>>>,
     common: Arc<Common>,
     kept: Arc<Semaphore>,
     transitions: mpsc::UnboundedReceiver<ProbeKey>,
@@ -162,7 +153,7 @@ impl Runner {
             plans: HashMap::new(),
             common: Arc::new(Common {
                 epoch: Instant::now(),
-                permits: Semaphore::new(CHECKS_AT_A_TIME),
+                lanes: Lanes::new(),
                 transitions: sender,
             }),
             kept: Arc::new(Semaphore::new(CONNECTIONS_KEPT)),
@@ -215,7 +206,10 @@ impl Runner {
                 None => self.begin(key, assignment, window),
             }
         }
-        self.plans.retain(|_, plan| plan.strong_count() > 0);
+        self.plans.retain(|_, plans| {
+            plans.retain(|plan| plan.strong_count() > 0);
+            !plans.is_empty()
+        });
     }
 
     fn begin(&mut self, key: ProbeKey, assignment: Assignment, window: Duration) {
@@ -233,15 +227,21 @@ impl Runner {
     }
 
     fn plan(&mut self, target: &ProbeTarget) -> Arc<Plan> {
-        let upstream = &target.key.upstream;
-        let known = self.plans.get(upstream).and_then(Weak::upgrade);
-        if let Some(plan) = known
-            && (Arc::ptr_eq(&plan.check, &target.check) || plan.check == target.check)
-        {
+        let same = |plan: &Arc<Plan>| {
+            Arc::ptr_eq(&plan.check, &target.check) || plan.check == target.check
+        };
+        if let Some(running) = self.running.get(&target.key) {
+            let plan = &running.slot.assignment().plan;
+            if same(plan) {
+                return Arc::clone(plan);
+            }
+        }
+        let known = self.plans.entry(target.key.upstream.clone()).or_default();
+        if let Some(plan) = known.iter().filter_map(Weak::upgrade).find(same) {
             return plan;
         }
         let plan = Arc::new(Plan::new(Arc::clone(&target.check)));
-        self.plans.insert(upstream.clone(), Arc::downgrade(&plan));
+        known.push(Arc::downgrade(&plan));
         plan
     }
 }

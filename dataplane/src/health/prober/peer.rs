@@ -7,11 +7,11 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::{
-    sync::{Notify, Semaphore, mpsc},
+    sync::{Notify, mpsc},
     time::{Instant, sleep_until},
 };
 
-use super::{FIRST_WINDOW, ProbeKey, ProbeTarget, schedule::Schedule};
+use super::{FIRST_WINDOW, ProbeKey, ProbeTarget, lanes::Lanes, schedule::Schedule};
 use crate::{
     config::Readiness,
     health::{
@@ -37,7 +37,7 @@ pub(super) struct Slot {
 pub(super) struct Common {
     /// What the ticks of schedules are counted from.
     pub(super) epoch: Instant,
-    pub(super) permits: Semaphore,
+    pub(super) lanes: Lanes,
     pub(super) transitions: mpsc::UnboundedSender<ProbeKey>,
 }
 
@@ -113,13 +113,21 @@ pub(super) async fn run(
     let mut current = slot.assignment();
     let mut threshold = current.threshold();
     let mut schedule = current.schedule(common.epoch, window, hash);
+    let mut slow = false;
     loop {
-        let changed = tokio::select! {
-            biased;
-            () = slot.changed.notified() => true,
-            () = sleep_until(schedule.due()) => false,
+        let due = async {
+            sleep_until(schedule.due()).await;
+            common.lanes.enter(slow).await
         };
-        if changed {
+        let place = tokio::select! {
+            biased;
+            () = slot.changed.notified() => None,
+            place = due => match place {
+                Some(place) => Some(place),
+                None => return,
+            },
+        };
+        let Some(place) = place else {
             let next = slot.assignment();
             checker.forget();
             if !next.same_question(&current) {
@@ -133,13 +141,10 @@ pub(super) async fn run(
             }
             current = next;
             continue;
-        }
-        let Ok(permit) = common.permits.acquire().await else {
-            return;
         };
-        // Boxed, so that the thousands of tasks that wait are small.
-        Box::pin(check(&mut checker, &current, &mut threshold, &common)).await;
-        drop(permit);
+        slow = place
+            .run(check(&mut checker, &current, &mut threshold, &common))
+            .await;
         schedule.advance(Instant::now());
     }
 }

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use tokio::time::{advance, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::{
@@ -250,25 +250,122 @@ async fn a_pass_on_a_new_connection_ends_the_avoidance_by_requests() {
     assert!(bench.vitals.connect_failure().is_some());
 }
 
+/// Many tasks over the same lanes: peers `0..count`, which check as `script` says.
+fn crowd(lanes: Lanes, count: u64, check: &ActiveCheck, script: impl Fn(u64) -> Script) -> Crowd {
+    let (sender, transitions) = mpsc::unbounded_channel();
+    let common = Arc::new(Common {
+        epoch: Instant::now(),
+        lanes,
+        transitions: sender,
+    });
+    let check = Arc::new(check.clone());
+    let plan = Arc::new(Plan::new(Arc::clone(&check)));
+    let mut vitals = Vec::new();
+    for peer in 0..count {
+        let target = target(&check, "127.0.0.1:1".parse().unwrap());
+        vitals.push(target.vitals.clone());
+        let plan = plan.clone();
+        let slot = Arc::new(Slot::new(Assignment { target, plan }));
+        let task = peer::run(
+            slot,
+            script(peer),
+            common.clone(),
+            FIRST_WINDOW,
+            crate::balance::mix(peer),
+        );
+        tokio::spawn(task);
+    }
+    Crowd {
+        vitals,
+        _transitions: transitions,
+    }
+}
+
+struct Crowd {
+    vitals: Vec<Arc<Vitals>>,
+    _transitions: mpsc::UnboundedReceiver<ProbeKey>,
+}
+
 #[tokio::test(start_paused = true)]
 async fn checks_under_way_are_bounded() {
-    let script = Script {
-        takes: SECOND / 2,
+    let most = |takes| async move {
+        let script = Script {
+            takes,
+            ..Script::new("")
+        };
+        let _crowd = crowd(Lanes::of(20, 50), 200, &every_second(), |_| script.clone());
+        sleep(SECOND * 10).await;
+        script.most.load(Ordering::SeqCst)
+    };
+    assert_eq!(most(lanes::PATIENCE - Duration::from_millis(1)).await, 20);
+    assert_eq!(most(SECOND / 2).await, 70);
+}
+
+/// Half of a cluster is lost: its checks end with their timeouts. That must neither delay the verdict on the lost, nor
+/// disturb the checks of the others.
+#[tokio::test(start_paused = true)]
+async fn peers_that_do_not_answer_delay_nobody() {
+    const PEERS: u64 = 4000;
+    let start = Instant::now();
+    let check = testing::check(CheckKind::Tcp(TcpCheck::default()));
+    let lost = Script {
+        takes: check.timeout,
+        ..Script::new(&"-".repeat(PEERS as usize * 20))
+    };
+    let well = Script {
+        takes: Duration::from_millis(2),
         ..Script::new("")
     };
-    let first = Bench::new(script.clone(), every_second(), Readiness::Ready);
-    for _ in 0..400 {
-        tokio::spawn(peer::run(
-            first.slot.clone(),
-            script.clone(),
-            first.runner.common.clone(),
-            Duration::ZERO,
-            0,
-        ));
+    let crowd = crowd(Lanes::of(256, 4096), PEERS, &check, |peer| {
+        if peer % 2 == 0 {
+            lost.clone()
+        } else {
+            well.clone()
+        }
+    });
+    // The first check within a second, the third two intervals later at most, and one timeout.
+    let promised = FIRST_WINDOW + 2 * check.interval + check.timeout + Duration::from_millis(50);
+    tokio::time::sleep_until(start + promised).await;
+    let verdicts = |rest| {
+        let of = crowd.vitals.iter().skip(rest).step_by(2);
+        of.map(|it| it.probe()).collect::<HashSet<_>>()
+    };
+    assert_eq!(verdicts(0), HashSet::from([Verdict::Fail]));
+    assert_eq!(verdicts(1), HashSet::from([Verdict::Pass]));
+    tokio::time::sleep_until(start + 60 * SECOND).await;
+    let asked = well.asked.lock().unwrap().len() as u64;
+    let wanted = PEERS / 2 * 60 / 5;
+    assert!(asked.abs_diff(wanted) <= PEERS / 2, "{asked} of {wanted}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_peers_are_checked_evenly() {
+    let check = ActiveCheck {
+        jitter: Percent::new(20).unwrap(),
+        ..testing::check(CheckKind::Tcp(TcpCheck::default()))
+    };
+    let start = Instant::now();
+    let script = Script::new("");
+    let _crowd = crowd(Lanes::of(256, 4096), 1000, &check, |_| script.clone());
+    tokio::time::sleep_until(start + 70 * SECOND).await;
+    let mut by_second = vec![0; 60];
+    let mut by_tick = HashMap::<u128, u32>::new();
+    for at in script.asked(start) {
+        if let Some(count) = at
+            .checked_sub(10_000)
+            .and_then(|at| by_second.get_mut((at / 1000) as usize))
+        {
+            *count += 1;
+            *by_tick.entry(at / 50).or_default() += 1;
+        }
     }
-    advance(SECOND * 10).await;
-    sleep(SECOND).await;
-    assert_eq!(script.most.load(Ordering::SeqCst), CHECKS_AT_A_TIME as u64);
+    // 200 in a second and 10 in a tick, but for chance.
+    assert!(
+        by_second.iter().all(|count| (150..=250).contains(count)),
+        "{by_second:?}"
+    );
+    let most = by_tick.values().max();
+    assert!(most.is_some_and(|most| *most <= 30), "{most:?}");
 }
 
 /// A prober and the transitions that it tells, with a real thread, time and sockets.
