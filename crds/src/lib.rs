@@ -20,6 +20,7 @@ mod load_balancer;
 mod passive_check;
 mod policy;
 mod requests;
+mod session_persistence;
 mod status;
 mod tls;
 
@@ -33,6 +34,7 @@ pub use load_balancer::{ConsistentHash, LoadBalancer, LoadBalancerType, SlowStar
 pub use passive_check::{ErrorPercent, PassiveCheck};
 pub use policy::{TargetKind, TargetRef, UpstreamPolicy, UpstreamPolicySpec};
 pub use requests::{Failure, NonIdempotent, Retry, RetryBudget, SamePeer, Timeouts};
+pub use session_persistence::{SessionPersistence, SessionPersistenceType};
 pub use status::{
     AncestorRef, AncestorStatus, MAX_UNHEALTHY_PEERS, TargetStatus, UnhealthyPeer,
     UpstreamPolicyStatus,

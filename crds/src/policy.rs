@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CircuitBreaker, HealthCheck, LoadBalancer, Retry, Timeouts, Tls, UpstreamPolicyStatus,
+    CircuitBreaker, HealthCheck, LoadBalancer, Retry, SessionPersistence, Timeouts, Tls,
+    UpstreamPolicyStatus,
 };
 
 /// How Hale treats the peers of a Service (its pods), and the requests of a Service or an Ingress.
@@ -26,7 +27,7 @@ use crate::{
     namespaced,
     status = "UpstreamPolicyStatus",
     derive = "PartialEq",
-    doc = "UpstreamPolicy says how Hale treats the peers of a Service (health checks, balancing, limits, TLS) and the requests to a Service or Ingress (timeouts, retries). Its status says which peers are out, why, and since when.",
+    doc = "UpstreamPolicy says how Hale treats the peers of a Service (health checks, balancing, sessions, limits, TLS) and the requests to a Service or Ingress (timeouts, retries). Its status says which peers are out, why, and since when.",
     label("gateway.networking.k8s.io/policy", "Direct"),
     printcolumn(
         name = "TARGET",
@@ -73,8 +74,8 @@ use crate::{
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!(has(self.healthCheck) || has(self.loadBalancer) || has(self.circuitBreaker) || has(self.tls)) || self.targetRefs.all(t, t.kind == 'Service')")
-    .message("healthCheck, loadBalancer, circuitBreaker and tls describe the peers of a Service: with them every targetRef must be a Service")
+#[x_kube(validation = Rule::new("!(has(self.healthCheck) || has(self.loadBalancer) || has(self.sessionPersistence) || has(self.circuitBreaker) || has(self.tls)) || self.targetRefs.all(t, t.kind == 'Service')")
+    .message("healthCheck, loadBalancer, sessionPersistence, circuitBreaker and tls describe the peers of a Service: with them every targetRef must be a Service")
     .field_path(".targetRefs"))]
 pub struct UpstreamPolicySpec {
     /// What the policy is for: 1 to 16 Services (or single ports of them) or Ingresses of the policy's
@@ -90,6 +91,10 @@ pub struct UpstreamPolicySpec {
     /// How a peer is picked among the eligible. For Services only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancer: Option<LoadBalancer>,
+    /// A client stays with its peer. For Services only. `{}` turns it on. Default: every request is
+    /// balanced by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_persistence: Option<SessionPersistence>,
     /// How much the peers get at a time, and what waits for room. For Services only. Default: no limit,
     /// and up to 100 requests wait for 1s when there is no eligible peer for a moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -148,6 +148,7 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
             format!("{INGRESS}, loadBalancer: {{type: RoundRobin}}"),
             "every targetRef must be a Service",
         ),
+        ("sessions for an Ingress", format!("{INGRESS}, sessionPersistence: {{}}"), "every targetRef must be a Service"),
         ("limits for an Ingress", format!("{INGRESS}, circuitBreaker: {{}}"), "every targetRef must be a Service"),
         ("TLS for an Ingress", format!("{INGRESS}, tls: {{}}"), "every targetRef must be a Service"),
         ("no kind of check", check("interval: 1s"), "set exactly one of http, grpc and tcp"),
@@ -193,6 +194,11 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
             on_service("loadBalancer: {type: ConsistentHash, consistentHash: {uri: {}}, slowStart: {}}"),
             "slowStart does not go with type ConsistentHash",
         ),
+        ("a session by a header", on_service("sessionPersistence: {type: Header}"), "supported values: \"Cookie\""),
+        ("a session without a name", on_service("sessionPersistence: {sessionName: ''}"), "should be at least 1 chars long"),
+        ("a session of a host", on_service("sessionPersistence: {sessionName: __Host-a}"), "should match"),
+        ("a session without time", on_service("sessionPersistence: {absoluteTimeout: 0s}"), "absoluteTimeout must be 1s to 9600h"),
+        ("a session of two years", on_service("sessionPersistence: {absoluteTimeout: 17520h}"), "absoluteTimeout must be 1s to 9600h"),
         ("room for no connection", on_service("circuitBreaker: {maxConnections: 0}"), "should be greater than or equal to 1"),
         ("room for no request of a peer", on_service("circuitBreaker: {perPeer: {maxParallelRequests: 0}}"), "should be greater than or equal to 1"),
         ("a queue of -1", on_service("circuitBreaker: {queue: {max: -1}}"), "should be greater than or equal to 0"),
@@ -246,6 +252,7 @@ pub(crate) async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result
          passive: {{consecutiveErrors: 0, consecutive5xx: 3, errorPercent: {{threshold: 100, minRequests: 1, window: 1m}}, \
          baseEjection: 1s, maxEjection: 1s, maxEjectedPercent: 0}}}}, \
          loadBalancer: {{type: RoundRobin, slowStart: {{window: 1h}}}}, \
+         sessionPersistence: {{type: Cookie, sessionName: HALE_1.a-b, absoluteTimeout: 9600h}}, \
          circuitBreaker: {{maxConnections: 1000000, maxParallelRequests: 1, \
          perPeer: {{maxConnections: 1, maxParallelRequests: 1}}, queue: {{max: 0, timeout: 1m}}}}, retry: {{attempts: 0, codes: [502], failures: [Reset], backoff: 0s, \
          perTryTimeout: 1s, nonIdempotent: WithIdempotencyKey, samePeer: Never, \
@@ -272,6 +279,7 @@ pub(crate) async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result
             "ewma",
             &format!("{SERVICE}, loadBalancer: {{type: PeakEwma, slowStart: {{}}}}"),
         ),
+        ("session", &format!("{SERVICE}, sessionPersistence: {{}}")),
         ("hash-header", &hash("header: X-User")),
         ("hash-cookie", &hash("cookie: session_id")),
         ("hash-source", &hash("sourceIP: {}")),

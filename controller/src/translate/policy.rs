@@ -11,7 +11,9 @@ mod tls;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hale_crds::{TargetKind, TargetRef, UpstreamPolicy};
-use hale_dataplane::config::{ObjectRef, RequestPolicy, UpstreamId, UpstreamLimits};
+use hale_dataplane::config::{
+    ObjectRef, RequestPolicy, SessionPersistence, UpstreamId, UpstreamLimits,
+};
 
 use crate::{
     cluster::{Cluster, key, namespace},
@@ -43,6 +45,7 @@ struct Target {
 enum Section {
     HealthCheck,
     LoadBalancer,
+    SessionPersistence,
     CircuitBreaker,
     Tls,
     Retry,
@@ -50,9 +53,10 @@ enum Section {
 }
 
 impl Section {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::HealthCheck,
         Self::LoadBalancer,
+        Self::SessionPersistence,
         Self::CircuitBreaker,
         Self::Tls,
         Self::Retry,
@@ -63,6 +67,7 @@ impl Section {
         match self {
             Self::HealthCheck => "healthCheck",
             Self::LoadBalancer => "loadBalancer",
+            Self::SessionPersistence => "sessionPersistence",
             Self::CircuitBreaker => "circuitBreaker",
             Self::Tls => "tls",
             Self::Retry => "retry",
@@ -73,7 +78,11 @@ impl Section {
     /// Whether it describes peers, and not requests.
     const fn is_of_peers(self) -> bool {
         match self {
-            Self::HealthCheck | Self::LoadBalancer | Self::CircuitBreaker | Self::Tls => true,
+            Self::HealthCheck
+            | Self::LoadBalancer
+            | Self::SessionPersistence
+            | Self::CircuitBreaker
+            | Self::Tls => true,
             Self::Retry | Self::Timeouts => false,
         }
     }
@@ -112,6 +121,8 @@ pub(super) struct PeerSections {
     pub(super) health_check: Option<Health>,
     /// `loadBalancer`.
     pub(super) load_balancer: Option<Balancing>,
+    /// `sessionPersistence`.
+    pub(super) session: Option<SessionPersistence>,
     /// `circuitBreaker`.
     pub(super) limits: Option<UpstreamLimits>,
     /// `tls`, or why requests are refused.
@@ -184,6 +195,7 @@ impl<'a> Policies<'a> {
         let mut find = |section| self.of_service(service, port, section);
         let health_check = find(Section::HealthCheck);
         let load_balancer = find(Section::LoadBalancer);
+        let session = find(Section::SessionPersistence);
         let circuit_breaker = find(Section::CircuitBreaker);
         let tls = find(Section::Tls);
         let sections = |index: Option<usize>| Some(&self.entries.get(index?)?.sections);
@@ -192,6 +204,9 @@ impl<'a> Policies<'a> {
                 .and_then(|it| it.health_check.as_ref()?.as_ref().ok().cloned()),
             load_balancer: sections(load_balancer)
                 .and_then(|it| it.load_balancer.as_ref()?.as_ref().ok().cloned()),
+            session: sections(session)
+                .and_then(|it| it.session.as_ref()?.as_ref().ok())
+                .map(|session| session.for_port(service, port)),
             limits: sections(circuit_breaker)
                 .and_then(|it| it.circuit_breaker.as_ref()?.as_ref().ok().cloned()),
             tls: sections(tls).and_then(|it| it.tls.clone()).map(|judged| {
@@ -277,6 +292,7 @@ impl Attachment {
                 sections.health_check.as_ref().is_some_and(Result::is_ok) && self.errors.is_empty()
             }
             Section::LoadBalancer => sections.load_balancer.as_ref().is_some_and(Result::is_ok),
+            Section::SessionPersistence => sections.session.as_ref().is_some_and(Result::is_ok),
             Section::CircuitBreaker => sections.circuit_breaker.as_ref().is_some_and(Result::is_ok),
             Section::Tls => sections.tls.is_some(),
             Section::Retry => sections.retry.as_ref().is_some_and(Result::is_ok),
@@ -312,7 +328,7 @@ fn attach(
         TargetKind::Ingress => {
             if sections.has_peer_sections() {
                 errors.push(
-                    "healthCheck, loadBalancer, circuitBreaker and tls describe the peers of a Service, not an Ingress"
+                    "healthCheck, loadBalancer, sessionPersistence, circuitBreaker and tls describe the peers of a Service, not an Ingress"
                         .to_owned(),
                 );
             }

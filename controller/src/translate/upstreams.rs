@@ -153,7 +153,7 @@ impl<'a> Upstreams<'a> {
             tls,
             balance: balancing.balance,
             slow_start: balancing.slow_start,
-            session: None,
+            session: sections.session,
             limits: sections.limits.unwrap_or_default(),
             health,
             peers,

@@ -6,6 +6,7 @@
 mod balance;
 mod limits;
 mod passive;
+mod session;
 
 use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
@@ -24,6 +25,7 @@ use crate::translate::endpoints::CheckAt;
 use super::{Section, tls::TlsParts};
 
 pub(in crate::translate) use balance::Balancing;
+use session::Session;
 
 /// A section, or what is wrong with it.
 pub(super) type Judged<T> = Result<T, String>;
@@ -32,6 +34,7 @@ pub(super) type Judged<T> = Result<T, String>;
 pub(super) struct Sections {
     pub(super) health_check: Option<Judged<Health>>,
     pub(super) load_balancer: Option<Judged<Balancing>>,
+    pub(super) session: Option<Judged<Session>>,
     pub(super) circuit_breaker: Option<Judged<UpstreamLimits>>,
     pub(super) tls: Option<Judged<TlsParts>>,
     pub(super) retry: Option<Judged<config::Retry>>,
@@ -52,6 +55,7 @@ impl Sections {
         Self {
             health_check: spec.health_check.as_ref().map(health_check),
             load_balancer: spec.load_balancer.as_ref().map(balance::balancing),
+            session: spec.session_persistence.as_ref().map(session::session),
             circuit_breaker: spec.circuit_breaker.as_ref().map(limits::limits),
             tls,
             retry: spec.retry.as_ref().map(retry),
@@ -64,6 +68,7 @@ impl Sections {
         match section {
             Section::HealthCheck => self.health_check.is_some(),
             Section::LoadBalancer => self.load_balancer.is_some(),
+            Section::SessionPersistence => self.session.is_some(),
             Section::CircuitBreaker => self.circuit_breaker.is_some(),
             Section::Tls => self.tls.is_some(),
             Section::Retry => self.retry.is_some(),
@@ -92,6 +97,7 @@ impl Sections {
         [
             self.health_check.as_ref().and_then(|it| it.as_ref().err()),
             self.load_balancer.as_ref().and_then(|it| it.as_ref().err()),
+            self.session.as_ref().and_then(|it| it.as_ref().err()),
             self.circuit_breaker
                 .as_ref()
                 .and_then(|it| it.as_ref().err()),
