@@ -5,7 +5,7 @@ else that the run does makes a request late.
 A request starts when it is due, whether or not those before it were answered, and its time counts from then.
 Connections are kept alive; one that waits longest is used next. Nothing is tried again: what fails has failed.
 Written at the end, a line for each request: number, method, when it was due, how long it took, status (0: none),
-and the reason, that of Hale or of the connection.
+the reason, that of Hale or of the connection, and how late it started, which is this machine's fault alone.
 """
 
 import asyncio
@@ -75,6 +75,7 @@ class Clients:
         return connection
 
     async def one(self, due):
+        late = time.monotonic() - due
         self.number += 1
         number = self.number
         method = self.plan["methods"][number % len(self.plan["methods"])]
@@ -84,7 +85,7 @@ class Clients:
             status, reason = 0, "client: no answer in time"
         except OSError as error:
             status, reason = 0, f"client: {error}"
-        self.results.append((number, method, due, time.monotonic() - due, status, reason))
+        self.results.append((number, method, due, time.monotonic() - due, status, reason, late))
 
     async def exchange(self, number, method):
         connection = await self.connection()

@@ -11,6 +11,7 @@ class Row(NamedTuple):
     took: float
     status: int
     reason: str
+    late: float
 
     @property
     def done(self):
@@ -46,15 +47,21 @@ class Outcome:
     def why(self):
         """The failures by method, status and reason, with the time of the first since the start of the load."""
         if not self.failed():
-            return ""
+            return self.stalls()
         kinds = {}
         for row in self.failed():
             kinds.setdefault((row.method, row.status, row.reason or "no reason"), []).append(row)
         began = self.rows[0].due
-        return "; ".join(
+        said = [
             f"{len(rows)} {method} {status} {reason} (first at {rows[0].due - began:.2f} s)"
             for (method, status, reason), rows in kinds.items()
-        )
+        ]
+        return "; ".join([*said, self.stalls()]).rstrip("; ")
+
+    def stalls(self):
+        """A machine that is busy with other things makes everything late, and the run worth little."""
+        late = max(row.late for row in self.rows)
+        return f"(the machine was busy: a request started {ms(late)} late)" if late > 0.1 else ""
 
 
 def percentile(rows, share):
