@@ -3,14 +3,16 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
 use hale_dataplane::config::{Balance, HashKey, Readiness, SessionPersistence, Terminating};
 use http::{Request, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 use crate::support::{Hale, Origin, Shop, request, text};
 
@@ -223,6 +225,37 @@ async fn a_session_ends_when_its_longest_time_has_passed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_has_a_session_too() {
+    let name = |name: &'static str| {
+        Origin::raw(move |stream, _| async move {
+            let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+            let _ = socket.send(Message::text(name)).await;
+        })
+    };
+    let hale = sessions(&[name("a").await, name("b").await], None).serve();
+    let open = async |cookie: Option<&str>| {
+        let mut request = "ws://shop.test/chat".into_client_request().unwrap();
+        if let Some(cookie) = cookie {
+            let cookie = cookie.parse().unwrap();
+            request.headers_mut().insert(header::COOKIE, cookie);
+        }
+        let stream = TcpStream::connect(hale.address).await.unwrap();
+        let (mut socket, response) = tokio_tungstenite::client_async(request, stream)
+            .await
+            .unwrap();
+        let peer = socket.next().await.unwrap().unwrap().into_text().unwrap();
+        let set = response.headers().get(header::SET_COOKIE).cloned();
+        (peer.to_string(), set)
+    };
+    let (peer, set) = open(None).await;
+    let set = set.unwrap();
+    let held = set.to_str().unwrap().split(';').next().unwrap();
+    for _ in 0..4 {
+        assert_eq!(open(Some(held)).await, (peer.clone(), None));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_key_goes_to_the_same_peer() {
     let origins = named(["a", "b", "c", "d"]).await;
     let headers = |key: &HashKey, value: &str| match key {
@@ -313,7 +346,7 @@ async fn a_new_peer_among_others_gets_little_at_first() {
 async fn a_slow_peer_is_left_alone() {
     let quick = Origin::saying("quick").await;
     let slow = Origin::http1(|_| async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         Response::new(Full::new(Bytes::from_static(b"slow")))
     })
     .await;
