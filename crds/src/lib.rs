@@ -33,7 +33,7 @@ pub use health_check::{
 pub use load_balancer::{ConsistentHash, LoadBalancer, LoadBalancerType, SlowStart, SourceIp, Uri};
 pub use passive_check::{ErrorPercent, PassiveCheck};
 pub use policy::{TargetKind, TargetRef, UpstreamPolicy, UpstreamPolicySpec};
-pub use requests::{Failure, NonIdempotent, Retry, RetryBudget, SamePeer, Timeouts};
+pub use requests::{Failure, GrpcCode, NonIdempotent, Retry, RetryBudget, SamePeer, Timeouts};
 pub use session_persistence::{SessionPersistence, SessionPersistenceType};
 pub use status::{
     AncestorRef, AncestorStatus, MAX_UNHEALTHY_PEERS, TargetStatus, UnhealthyPeer,

@@ -24,6 +24,12 @@ pub struct Retry {
     #[serde(default = "default_codes")]
     #[schemars(length(max = 16), inner(range(min = 400, max = 599)))]
     pub codes: Vec<i32>,
+    /// Codes of a gRPC response without messages that are tried again, by name: `UNAVAILABLE`,
+    /// `RESOURCE_EXHAUSTED` and so on. Such a response says that the call was not taken on, so this holds
+    /// whatever `nonIdempotent` says. At most 16, default none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    pub grpc_codes: Vec<GrpcCode>,
     /// Failures without a response that are tried again. `ConnectError`: nothing was sent. `Reset`: the
     /// connection ended before the response began. `Timeout`: the peer did not answer in time.
     /// Default all three.
@@ -66,6 +72,68 @@ fn default_failures() -> Vec<Failure> {
 
 fn default_backoff() -> Duration {
     Duration::new("25ms")
+}
+
+/// Status codes of gRPC, but for `OK`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum GrpcCode {
+    /// 1: the call was given up, usually by the caller.
+    Cancelled,
+    /// 2: an error of another kind.
+    Unknown,
+    /// 3: the arguments are wrong, whatever the state of the server.
+    InvalidArgument,
+    /// 4: the deadline passed.
+    DeadlineExceeded,
+    /// 5: something that was asked for does not exist.
+    NotFound,
+    /// 6: what was to be made exists.
+    AlreadyExists,
+    /// 7: the caller may not do it.
+    PermissionDenied,
+    /// 8: a quota, or a resource of the server, is used up.
+    ResourceExhausted,
+    /// 9: the state of the server does not allow it.
+    FailedPrecondition,
+    /// 10: a conflict, as of transactions.
+    Aborted,
+    /// 11: beyond the valid range.
+    OutOfRange,
+    /// 12: the method is not there.
+    Unimplemented,
+    /// 13: something in the server is broken.
+    Internal,
+    /// 14: the server cannot serve at the moment.
+    Unavailable,
+    /// 15: data is lost or damaged.
+    DataLoss,
+    /// 16: the caller is not known.
+    Unauthenticated,
+}
+
+impl GrpcCode {
+    /// As in the header `grpc-status`.
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Cancelled => 1,
+            Self::Unknown => 2,
+            Self::InvalidArgument => 3,
+            Self::DeadlineExceeded => 4,
+            Self::NotFound => 5,
+            Self::AlreadyExists => 6,
+            Self::PermissionDenied => 7,
+            Self::ResourceExhausted => 8,
+            Self::FailedPrecondition => 9,
+            Self::Aborted => 10,
+            Self::OutOfRange => 11,
+            Self::Unimplemented => 12,
+            Self::Internal => 13,
+            Self::Unavailable => 14,
+            Self::DataLoss => 15,
+            Self::Unauthenticated => 16,
+        }
+    }
 }
 
 /// Failures without a response.

@@ -206,6 +206,9 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
         ("a queue of an hour", on_service("circuitBreaker: {queue: {timeout: 1h}}"), "timeout must be 1ms to 1m"),
         ("11 tries", on_service("retry: {attempts: 11}"), "should be less than or equal to 10"),
         ("a retry of status 200", on_service("retry: {codes: [200]}"), "should be greater than or equal to 400"),
+        ("a retry of gRPC's OK", on_service("retry: {grpcCodes: [OK]}"), "supported values: \"CANCELLED\""),
+        ("a retry of a number of gRPC", on_service("retry: {grpcCodes: [14]}"), "must be of type string"),
+        ("the same code of gRPC twice", on_service("retry: {grpcCodes: [ABORTED, ABORTED]}"), "Duplicate value"),
         ("a timeout of two days", on_service("timeouts: {request: 48h}"), "at most 24h"),
         (
             "trust in anyone and in someone",
@@ -254,7 +257,8 @@ pub(crate) async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result
          loadBalancer: {{type: RoundRobin, slowStart: {{window: 1h}}}}, \
          sessionPersistence: {{type: Cookie, sessionName: HALE_1.a-b, absoluteTimeout: 9600h}}, \
          circuitBreaker: {{maxConnections: 1000000, maxParallelRequests: 1, \
-         perPeer: {{maxConnections: 1, maxParallelRequests: 1}}, queue: {{max: 0, timeout: 1m}}}}, retry: {{attempts: 0, codes: [502], failures: [Reset], backoff: 0s, \
+         perPeer: {{maxConnections: 1, maxParallelRequests: 1}}, queue: {{max: 0, timeout: 1m}}}}, retry: {{attempts: 0, codes: [502], \
+         grpcCodes: [UNAVAILABLE, RESOURCE_EXHAUSTED], failures: [Reset], backoff: 0s, \
          perTryTimeout: 1s, nonIdempotent: WithIdempotencyKey, samePeer: Never, \
          budget: {{percent: 10, interval: 5s, minRetries: 0}}}}, \
          timeouts: {{connect: 500ms, request: 10s, backendRequest: 5s, idle: 0s}}, \

@@ -8,7 +8,7 @@ mod limits;
 mod passive;
 mod session;
 
-use std::{fmt::Display, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive, time::Duration};
 
 use hale_crds::{
     ActiveCheck, CheckPort, ExpectedBody, Failure, GrpcCheck, HealthCheck, HttpCheck, TcpCheck,
@@ -331,7 +331,7 @@ fn retry(section: &hale_crds::Retry) -> Judged<config::Retry> {
             hale_crds::SamePeer::LastResort => config::SamePeer::LastResort,
             hale_crds::SamePeer::Never => config::SamePeer::Never,
         },
-        grpc_codes: Vec::new(),
+        grpc_codes: grpc_codes(&section.grpc_codes),
         budget: config::RetryBudget {
             percent: percent("retry.budget.percent", section.budget.percent)?,
             interval: duration(
@@ -346,6 +346,12 @@ fn retry(section: &hale_crds::Retry) -> Judged<config::Retry> {
             )?,
         },
     })
+}
+
+/// Sorted, each once: files may repeat themselves.
+fn grpc_codes(codes: &[hale_crds::GrpcCode]) -> Vec<u32> {
+    let numbers: BTreeSet<u32> = codes.iter().map(|code| code.number()).collect();
+    numbers.into_iter().collect()
 }
 
 /// What a compiled expression may take: the dataplane's own limit.
