@@ -158,7 +158,14 @@ impl fmt::Display for Report {
             "{} sent, {} good, {failed} failed; p50 {p50:.1?}, p99 {p99:.1?}, max {max:.1?}",
             self.sent, self.good
         )?;
+        // Bodies tell more than the reason, and differ: one of each kind is enough.
+        let mut kinds: BTreeMap<String, (u64, f64, &str)> = BTreeMap::new();
         for (reason, (count, first)) in &self.failures {
+            let kind = reason.split(' ').take(2).collect::<Vec<_>>().join(" ");
+            let entry = kinds.entry(kind).or_insert((0, *first, reason));
+            *entry = (entry.0 + count, entry.1.min(*first), entry.2);
+        }
+        for (count, first, reason) in kinds.values() {
             write!(f, "\n  {count} from {first:.2} s on: {reason}")?;
         }
         Ok(())
