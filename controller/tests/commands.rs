@@ -183,6 +183,39 @@ async fn a_folder_is_served_and_followed_and_a_broken_file_changes_nothing() {
 }
 
 #[tokio::test]
+async fn why_names_the_ingress_that_is_not_served() {
+    let folder = folder("not-served");
+    let lost = INGRESS
+        .replace("PATH", "/a")
+        .replace("name: web", "name: lost")
+        .replace("ingressClassName: hale", "ingressClassName: hail")
+        .replace("shop.example", "lost.example");
+    fs::write(folder.join("lost.yaml"), lost).unwrap();
+    write(&folder, "/a");
+    let hale = Hale::start(&["serve", "--manifests", folder.to_str().unwrap()]);
+    let at = hale.listening();
+    let url = format!("http://{}/a", at.http);
+    until(&url, Some("shop.example"), |answer| answer.status == 503).await;
+
+    let output = ask(&["why", "http://lost.example/a", "--admin", &at.admin]);
+    assert_eq!(output.status.code(), Some(2));
+    let why = text(&output.stdout);
+    for wanted in [
+        "would be refused: NoRoute",
+        "Nearest rules\n  shop.example",
+        "Ingress shop/lost IngressNotOurs: there is no IngressClass hail",
+    ] {
+        assert!(why.contains(wanted), "{wanted} is not in\n{why}");
+    }
+    let url = "http://shop.example/a";
+    let output = ask(&["why", url, "--admin", &at.admin, "-o", "json"]);
+    let why: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(why["reason"], "ServiceNotFound");
+    assert_eq!(why["findings"][0]["object"], "Ingress shop/web");
+    assert_eq!(why["findings"][0]["reason"], "ServiceNotFound");
+}
+
+#[tokio::test]
 async fn a_folder_that_cannot_be_read_at_the_start_is_an_error() {
     let output = ask(&[
         "serve",

@@ -9,22 +9,23 @@ use tokio::time::Instant;
 
 use crate::{
     access_log::Attempt,
-    admission::{self, Ask, Current, Seat},
-    body::RequestBody,
+    body::{Progress, RequestBody},
     config::RequestPolicy,
     exchange::{Exchange, outcome_of},
-    forward::{self, AttemptError, Lease, Limits, Phase},
+    forward::{self, AttemptError, Lease, Limits, Patience, Phase},
     metrics::Outcome,
     pipeline::Answer,
     reason::Reason,
     reject::Reject,
     report,
-    retry::{Nature, Next, Tries},
+    retry::{Nature, Next, Reply, Tries},
     table::{Peer, Upstream},
 };
 
-/// How recently a kept connection must have been used to carry a request that cannot be repeated.
-const FRESH: Duration = Duration::from_secs(1);
+/// How recently a kept connection must have been used to carry a request that cannot be repeated. Servers
+/// close idle connections after a second at the least, and most after several: half of it leaves room for the
+/// way there and for clocks that began before ours.
+const FRESH: Duration = Duration::from_millis(500);
 
 /// The request as it goes upstream, without its body; made again for each try.
 #[derive(Clone)]
@@ -47,7 +48,7 @@ impl Head {
 /// What is known between one attempt and the next.
 pub(crate) struct Attempts<'a> {
     policy: &'a RequestPolicy,
-    upstream: Current<'a>,
+    upstream: &'a Arc<Upstream>,
     nature: Nature,
     deadline: Option<Instant>,
     tries: Tries<'a>,
@@ -59,6 +60,8 @@ pub(crate) struct Attempts<'a> {
     /// Whether a kept connection may be used.
     reuse: bool,
     last: Option<Box<AttemptError>>,
+    /// The budget had no room for another try.
+    spent: bool,
 }
 
 /// What follows an attempt.
@@ -66,7 +69,7 @@ enum Step {
     Done(Result<Answer, Reject>),
     Again {
         request: Request<RequestBody>,
-        backoff: Duration,
+        wait: Duration,
     },
 }
 
@@ -79,7 +82,7 @@ impl<'a> Attempts<'a> {
     ) -> Self {
         Self {
             policy,
-            upstream: Current::Route(upstream),
+            upstream,
             nature,
             deadline,
             tries: Tries::new(policy.retry.as_ref(), nature),
@@ -88,6 +91,7 @@ impl<'a> Attempts<'a> {
             bodyless: true,
             reuse: true,
             last: None,
+            spent: false,
         }
     }
 
@@ -98,64 +102,37 @@ impl<'a> Attempts<'a> {
         head: Head,
         body: RequestBody,
     ) -> Result<Answer, Reject> {
-        self.spare = self.nature.repeatable.then(|| head.clone());
+        self.spare = self.nature.kept().then(|| head.clone());
         self.bodyless = body.is_end_stream();
+        let upstream = self.upstream;
         let mut request = head.with(body);
         loop {
-            let (index, seat) = self.admit(exchange).await?;
-            let upstream = self.upstream.clone();
-            let Some(peer) = upstream.peers.get(index as usize) else {
-                return Err(unserved(exchange, &upstream, self.last.as_deref()));
+            let Some((index, peer)) = pick(upstream, &self.tried, self.same_peer()) else {
+                return Err(unserved(exchange, upstream, self.last.as_deref()));
             };
-            exchange.in_flight = Some(seat);
+            exchange.in_flight = Some(peer.state.vitals.track());
             let pool = &exchange.conn.worker.pool;
-            let sent = forward::send(pool, &upstream, peer, request, self.limits()).await;
+            let limits = self.limits(peer, exchange.progress.as_deref());
+            let sent = forward::send(pool, upstream, peer, request, limits).await;
             let step = match sent {
                 Ok((response, lease)) => self.answered(exchange, peer, response, lease),
-                Err(mut error) => match error.saturated() {
-                    Some(unsent) => {
-                        request = unsent;
-                        exchange.in_flight = None;
-                        continue;
-                    }
-                    None => self.failed(exchange, peer, error),
-                },
+                Err(error) => self.failed(exchange, peer, error),
             };
             match step {
                 Step::Done(answer) => return answer,
                 Step::Again {
                     request: next,
-                    backoff,
+                    wait,
                 } => {
                     self.tried.push(index);
-                    // What failed does not count any more; the next attempt waits like everybody.
-                    exchange.in_flight = None;
-                    if !backoff.is_zero() {
-                        tokio::time::sleep(exchange.conn.worker.jitter(backoff)).await;
+                    if !wait.is_zero() {
+                        // The peer is free meanwhile.
+                        exchange.in_flight = None;
+                        tokio::time::sleep(wait).await;
                     }
                     request = next;
                 }
             }
-        }
-    }
-
-    /// A peer and a seat with it, for the next attempt.
-    async fn admit(&mut self, exchange: &mut Exchange) -> Result<(u32, Seat), Reject> {
-        let ask = Ask {
-            same_peer: self.same_peer(),
-            fresh: self.fresh(),
-            deadline: self.deadline,
-        };
-        let last = self.last.as_deref();
-        admission::seat(exchange, &mut self.upstream, &mut self.tried, ask, last).await
-    }
-
-    /// How recently a kept connection must have been used to carry the next attempt.
-    fn fresh(&self) -> Duration {
-        match (self.reuse, self.nature.repeatable && self.bodyless) {
-            (false, _) => Duration::ZERO,
-            (true, true) => Duration::MAX,
-            (true, false) => FRESH,
         }
     }
 
@@ -174,14 +151,23 @@ impl<'a> Attempts<'a> {
         lease: Lease,
     ) -> Step {
         peer.state.vitals.record_success();
-        let status = response.status();
-        note(exchange, peer, Outcome::Answered(status.as_u16()));
-        if self.policy.retry.is_some() && status.as_u16() >= 400 {
-            let repeated = self.repeated(exchange);
-            let next = self.tries.after_status(status, repeated.is_some());
+        note(
+            exchange,
+            peer,
+            Outcome::Answered(response.status().as_u16()),
+        );
+        if self.policy.retry.is_some() {
+            let reply = Reply::of(&response);
+            let repeated = reply.worth_a_look().then(|| self.repeated(exchange));
+            let repeated = repeated.flatten();
+            let next = self.tries.after_answer(reply, repeated.is_some());
             if let Some(step) = self.again(exchange, next, repeated) {
+                lease.release_after(response.into_body());
                 return step;
             }
+        }
+        if let Some(progress) = &exchange.progress {
+            progress.forget();
         }
         Step::Done(Ok(Answer::Peer {
             response,
@@ -200,27 +186,21 @@ impl<'a> Attempts<'a> {
         if let Some(reject) = client_failed(exchange) {
             return Step::Done(Err(reject));
         }
-        let unsent = error.unsent();
-        let repeated = if unsent {
-            None
-        } else {
-            self.repeated(exchange)
+        let repeated = match error.request {
+            Some(_) => None,
+            None => self.repeated(exchange),
         };
         let next = self.tries.after_error(&error, repeated.is_some());
-        let request = if unsent {
-            error.request.take()
-        } else {
-            repeated
-        };
-        let step = self.again(exchange, next, request);
-        self.last = Some(error);
-        step.unwrap_or_else(|| {
-            Step::Done(Err(unserved(
-                exchange,
-                &self.upstream,
-                self.last.as_deref(),
-            )))
-        })
+        let request = error.request.take().or(repeated);
+        if let Some(step) = self.again(exchange, next, request) {
+            self.last = Some(error);
+            return step;
+        }
+        let mut reject = unserved(exchange, self.upstream, Some(&error));
+        if self.spent {
+            reject = reject.because_spent();
+        }
+        Step::Done(Err(reject))
     }
 
     /// The request once more, if it was kept.
@@ -236,13 +216,14 @@ impl<'a> Attempts<'a> {
     /// Another try, if deadline and budget leave room for it.
     fn again(
         &mut self,
-        exchange: &Exchange,
+        exchange: &mut Exchange,
         next: Next,
         request: Option<Request<RequestBody>>,
     ) -> Option<Step> {
         let Next::Again {
             reuse,
             backoff,
+            at_least,
             budgeted,
         } = next
         else {
@@ -250,19 +231,28 @@ impl<'a> Attempts<'a> {
         };
         let request = request?;
         let now = Instant::now();
-        if self.deadline.is_some_and(|at| now >= at) {
+        if self.deadline.is_some_and(|at| now + at_least >= at) {
             return None;
         }
-        let elapsed = exchange.conn.worker.elapsed_ms(now);
-        let retry = self.policy.retry.as_ref();
-        if budgeted && !self.upstream.budget.withdraw(retry, elapsed) {
-            return None;
+        if budgeted {
+            let elapsed = exchange.conn.worker.elapsed_ms(now);
+            let upstream = self.upstream;
+            let retry = self.policy.retry.as_ref();
+            let active = || active(upstream);
+            let Some(permit) = upstream.budget.withdraw(retry, active, elapsed) else {
+                upstream.metrics.retry_refused();
+                self.spent = true;
+                return None;
+            };
+            exchange.permit = Some(permit);
         }
         self.reuse = reuse;
-        Some(Step::Again { request, backoff })
+        let drawn = exchange.conn.worker.jitter(backoff);
+        let wait = drawn.max(at_least);
+        Some(Step::Again { request, wait })
     }
 
-    fn limits(&self) -> Limits {
+    fn limits<'s>(&'s self, peer: &Peer, progress: Option<&'s Progress>) -> Limits<'s> {
         let left = self
             .deadline
             .map(|at| at.saturating_duration_since(Instant::now()));
@@ -272,26 +262,46 @@ impl<'a> Attempts<'a> {
         };
         let retry = self.policy.retry.as_ref();
         let per_try = retry.and_then(|retry| retry.per_try_timeout);
+        let fresh = match (self.reuse, self.nature.repeatable && self.bodyless) {
+            (false, _) => Duration::ZERO,
+            (true, true) => Duration::MAX,
+            (true, false) => FRESH,
+        };
         Limits {
             connect: least(self.policy.timeouts.connect),
             head: least(per_try.or(self.policy.timeouts.backend_request)),
-            fresh: self.fresh(),
+            fresh,
+            patience: Patience {
+                tried: &self.tried,
+                repeatable: self.nature.repeatable,
+                progress,
+                on_trial: peer.state.out(),
+            },
         }
     }
 }
 
-/// A peer of `eligible` that, if possible, was not tried yet.
+/// Requests that the upstream's peers are answering.
+fn active(upstream: &Upstream) -> u64 {
+    upstream
+        .peers
+        .iter()
+        .map(|peer| u64::from(peer.state.vitals.in_flight()))
+        .sum()
+}
+
+/// A peer that is eligible and, if possible, was not tried yet.
 pub(crate) fn pick<'u>(
     upstream: &'u Upstream,
-    eligible: &[u32],
     tried: &[u32],
     same_peer: bool,
 ) -> Option<(u32, &'u Peer)> {
+    let eligible = upstream.eligible();
     // The eligible are numbers of this upstream's own peers.
     let vitals = |index: u32| &*upstream.peers[index as usize].state.vitals;
     let index = upstream.picker.pick(
         &upstream.config.balance,
-        eligible,
+        &eligible.peers,
         vitals,
         tried,
         Instant::now(),
@@ -313,9 +323,12 @@ pub(crate) fn note(exchange: &mut Exchange, peer: &Peer, outcome: Outcome) {
 /// Notes an attempt without a response, also in the peer's vitals where it is to blame.
 pub(crate) fn note_failure(exchange: &mut Exchange, peer: &Peer, error: &AttemptError) {
     note(exchange, peer, outcome_of(error.reason));
-    if error.phase <= Phase::Handshake {
+    if error.phase <= Phase::Handshake && !error.gave_up {
         let vitals = &peer.state.vitals;
         vitals.record_connect_failure(error.reason, error.message.as_str(), Instant::now());
+    } else if error.phase == Phase::Sent && !error.reused {
+        let vitals = &peer.state.vitals;
+        vitals.record_lost_request(error.reason, error.message.as_str());
     }
 }
 
@@ -340,7 +353,15 @@ pub(crate) fn unserved(
     let peers = report::reject_peers(upstream, exchange.explains());
     let id = &upstream.config.id;
     match (error, &upstream.config.problem) {
-        (Some(error), _) => Reject::new(error.reason).of_peers(id, peers),
+        (Some(error), _) => {
+            let reject = Reject::new(error.reason).of_peers(id, peers);
+            match exchange.attempts.last() {
+                Some(attempt) if exchange.explains() => {
+                    reject.explaining(format!("{}: {}", attempt.peer, error.message))
+                }
+                _ => reject,
+            }
+        }
         (None, Some(problem)) => Reject::from(problem).of_peers(id, peers),
         (None, None) => Reject::new(Reason::NoEligiblePeer).of_peers(id, peers),
     }

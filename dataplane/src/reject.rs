@@ -129,9 +129,12 @@ impl Reject {
 
     /// The same answer, because there was no room for another try after the last failure.
     #[must_use]
-    pub(crate) fn because_spent(mut self, failure: Reason, message: &str) -> Self {
-        self.reason = Reason::RetryBudgetExhausted;
-        self.explaining(format!("the last try: {failure}: {message}"))
+    pub(crate) fn because_spent(mut self) -> Self {
+        let failure = std::mem::replace(&mut self.reason, Reason::RetryBudgetExhausted);
+        if let Message::Explained(message) = &mut self.message {
+            *message = format!("the last try: {failure}: {message}");
+        }
+        self
     }
 
     /// The reason.

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use hale_dataplane::{
     AccessLog,
     config::{
-        Action, ActiveCheck, BodyMatch, CheckKind, Config, Hostname, HttpCheck, Initial, Percent,
-        Problem, Readiness, StatusRange, Terminating, Trust, UpstreamTls,
+        Action, ActiveCheck, BodyMatch, CheckKind, Config, GrpcCheck, Hostname, HttpCheck, Initial,
+        NonIdempotent, Percent, Problem, Protocol, Readiness, Retry, RetryBudget, RetryOn,
+        SamePeer, StatusRange, Terminating, Trust, UpstreamTls,
     },
     prometheus_client::{encoding::text::encode, registry::Registry},
     reason::Reason,
@@ -37,6 +38,8 @@ struct Fault {
     status: u16,
     /// What the request is answered with.
     reason: Reason,
+    /// What the next one would meet, where that is not the same.
+    next: Reason,
     /// What the one peer is out for.
     peer: Option<Reason>,
     /// What the one peer's attempts came to.
@@ -53,6 +56,7 @@ impl Fault {
             _keep: Box::new(()),
             status: 503,
             reason,
+            next: reason,
             peer: None,
             outcome: None,
             says,
@@ -191,12 +195,12 @@ impl Fault {
             path: "/".into(),
         });
         let why = why.unwrap();
-        assert_eq!(why.reason, Some(self.reason), "{name}: why {why:?}");
+        assert_eq!(why.reason, Some(self.next), "{name}: why {why:?}");
         let Some(upstream) = hale.dataplane.report().upstreams.pop() else {
             assert!(why.message.contains(self.says), "{name}: why {why:?}");
             return;
         };
-        assert_eq!(upstream.reason, Some(self.reason), "{name}: {upstream:?}");
+        assert_eq!(upstream.reason, Some(self.next), "{name}: {upstream:?}");
         let mut told = why.message;
         if let Some(peer) = upstream.peers.first() {
             assert_eq!(peer.serving, self.outcome.is_some(), "{name}: {peer:?}");
@@ -329,11 +333,7 @@ async fn tls_that_cannot_be_had() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_do_not_come() {
-    let reset = Origin::raw(|mut stream, _| async move {
-        let _ = stream.read(&mut [0; 4096]).await;
-        stream.set_zero_linger().unwrap();
-    })
-    .await;
+    let reset = resetting().await;
     let mute = Origin::raw(|mut stream, _| async move {
         let mut buffer = [0; 4096];
         while stream.read(&mut buffer).await.unwrap_or(0) > 0 {}
@@ -361,6 +361,45 @@ async fn answers_that_do_not_come() {
             .show()
             .await;
     }
+}
+
+/// Takes a request, and resets its connection.
+async fn resetting() -> Origin {
+    Origin::raw(|mut stream, _| async move {
+        let _ = stream.read(&mut [0; 4096]).await;
+        stream.set_zero_linger().unwrap();
+    })
+    .await
+}
+
+/// A retry is asked for, and there is no room for one: the answer says so, and what failed before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_that_is_spent() {
+    let origin = resetting().await;
+    let mut shop = shop(origin.address);
+    shop.policy.retry = Some(Retry {
+        attempts: 2,
+        codes: Vec::new(),
+        on: RetryOn {
+            connect_error: true,
+            reset: true,
+            timeout: true,
+        },
+        backoff: Duration::from_millis(1),
+        per_try_timeout: None,
+        non_idempotent: NonIdempotent::Never,
+        same_peer: SamePeer::LastResort,
+        grpc_codes: Vec::new(),
+        budget: RetryBudget {
+            percent: Percent::default(),
+            interval: Duration::from_secs(10),
+            min_retries: 0,
+        },
+    });
+    let mut fault = Fault::of("budget", &shop, Reason::RetryBudgetExhausted, "connection")
+        .attempted(Reason::UpstreamReset, 502);
+    fault.next = Reason::UpstreamReset;
+    fault.show().await;
 }
 
 fn check(body: Option<&str>) -> ActiveCheck {
@@ -416,6 +455,31 @@ async fn checks_that_fail() {
             .show()
             .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grpc_server_that_says_not_serving() {
+    let origin = Origin::http2(|_| async {
+        // HealthCheckResponse {status: NOT_SERVING}
+        let mut response = Response::new(Full::new(Bytes::from_static(b"\0\0\0\0\x02\x08\x02")));
+        for (name, value) in [("content-type", "application/grpc"), ("grpc-status", "0")] {
+            let value = http::HeaderValue::from_static(value);
+            response.headers_mut().insert(name, value);
+        }
+        response
+    })
+    .await;
+    let mut shop = shop(origin.address);
+    shop.upstream.protocol = Protocol::Http2;
+    shop.upstream.health.active = Some(ActiveCheck {
+        kind: CheckKind::Grpc(GrpcCheck::default()),
+        ..check(None)
+    });
+    let says = "NOT_SERVING, want SERVING";
+    Fault::of("not-serving", &shop, Reason::NoEligiblePeer, says)
+        .peer(Reason::ActiveCheckFailed)
+        .show()
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
