@@ -9,8 +9,10 @@ use tokio::time::Instant;
 
 use crate::{
     access_log::Attempt,
+    admission::{self, Ask, Current, Seat},
+    balance::Wish,
     body::{Progress, RequestBody},
-    config::RequestPolicy,
+    config::{Balance, RequestPolicy},
     exchange::{Exchange, outcome_of},
     forward::{self, AttemptError, Lease, Limits, Patience, Phase},
     metrics::Outcome,
@@ -48,7 +50,7 @@ impl Head {
 /// What is known between one attempt and the next.
 pub(crate) struct Attempts<'a> {
     policy: &'a RequestPolicy,
-    upstream: &'a Arc<Upstream>,
+    upstream: Current<'a>,
     nature: Nature,
     deadline: Option<Instant>,
     tries: Tries<'a>,
@@ -62,6 +64,8 @@ pub(crate) struct Attempts<'a> {
     last: Option<Box<AttemptError>>,
     /// The budget had no room for another try.
     spent: bool,
+    /// There was no room for a connection to the peer that was picked.
+    crowded: bool,
 }
 
 /// What follows an attempt.
@@ -82,7 +86,7 @@ impl<'a> Attempts<'a> {
     ) -> Self {
         Self {
             policy,
-            upstream,
+            upstream: Current::Route(upstream),
             nature,
             deadline,
             tries: Tries::new(policy.retry.as_ref(), nature),
@@ -92,6 +96,7 @@ impl<'a> Attempts<'a> {
             reuse: true,
             last: None,
             spent: false,
+            crowded: false,
         }
     }
 
@@ -104,19 +109,30 @@ impl<'a> Attempts<'a> {
     ) -> Result<Answer, Reject> {
         self.spare = self.nature.kept().then(|| head.clone());
         self.bodyless = body.is_end_stream();
-        let upstream = self.upstream;
         let mut request = head.with(body);
         loop {
-            let Some((index, peer)) = pick(upstream, &self.tried, self.same_peer()) else {
-                return Err(unserved(exchange, upstream, self.last.as_deref()));
+            let (index, seat) = self.admit(exchange).await?;
+            let upstream = self.upstream.clone();
+            let Some(peer) = upstream.peers.get(index as usize) else {
+                return Err(unserved(exchange, &upstream, self.last.as_deref()));
             };
-            exchange.in_flight = Some(peer.state.vitals.track());
+            exchange.in_flight = Some(seat);
             let pool = &exchange.conn.worker.pool;
             let limits = self.limits(peer, exchange.progress.as_deref());
-            let sent = forward::send(pool, upstream, peer, request, limits).await;
+            let stopwatch = Stopwatch::start(&upstream);
+            let sent = forward::send(pool, &upstream, peer, request, limits).await;
+            stopwatch.stop(peer, &sent);
             let step = match sent {
                 Ok((response, lease)) => self.answered(exchange, peer, response, lease),
-                Err(error) => self.failed(exchange, peer, error),
+                Err(mut error) => match error.saturated() {
+                    Some(unsent) => {
+                        request = unsent;
+                        exchange.in_flight = None;
+                        self.crowded = true;
+                        continue;
+                    }
+                    None => self.failed(exchange, peer, error),
+                },
             };
             match step {
                 Step::Done(answer) => return answer,
@@ -125,14 +141,38 @@ impl<'a> Attempts<'a> {
                     wait,
                 } => {
                     self.tried.push(index);
+                    // The peer is free meanwhile, and the next attempt waits like everybody.
+                    exchange.in_flight = None;
                     if !wait.is_zero() {
-                        // The peer is free meanwhile.
-                        exchange.in_flight = None;
                         tokio::time::sleep(wait).await;
                     }
                     request = next;
                 }
             }
+        }
+    }
+
+    /// A peer and a seat with it, for the next attempt.
+    async fn admit(&mut self, exchange: &mut Exchange) -> Result<(u32, Seat), Reject> {
+        let ask = Ask {
+            same_peer: self.same_peer(),
+            trial: !self.crowded,
+            // A client that has a session is the last to find out whether a peer is well again.
+            repeatable: self.nature.repeatable && exchange.wish.session.is_none(),
+            wish: exchange.wish,
+            fresh: self.fresh(),
+            deadline: self.deadline,
+        };
+        let last = self.last.as_deref();
+        admission::seat(exchange, &mut self.upstream, &mut self.tried, ask, last).await
+    }
+
+    /// How recently a kept connection must have been used to carry the next attempt.
+    fn fresh(&self) -> Duration {
+        match (self.reuse, self.nature.repeatable && self.bodyless) {
+            (false, _) => Duration::ZERO,
+            (true, true) => Duration::MAX,
+            (true, false) => FRESH,
         }
     }
 
@@ -150,12 +190,11 @@ impl<'a> Attempts<'a> {
         response: Response<Incoming>,
         lease: Lease,
     ) -> Step {
-        peer.state.vitals.record_success();
-        note(
-            exchange,
-            peer,
-            Outcome::Answered(response.status().as_u16()),
-        );
+        let status = response.status().as_u16();
+        let in_flight = exchange.in_flight.as_ref().and_then(Seat::in_flight);
+        let vitals = &peer.state.vitals;
+        vitals.answered(status, in_flight, Instant::now());
+        note(exchange, peer, Outcome::Answered(status));
         if self.policy.retry.is_some() {
             let reply = Reply::of(&response);
             let repeated = reply.worth_a_look().then(|| self.repeated(exchange));
@@ -196,7 +235,7 @@ impl<'a> Attempts<'a> {
             self.last = Some(error);
             return step;
         }
-        let mut reject = unserved(exchange, self.upstream, Some(&error));
+        let mut reject = unserved(exchange, &self.upstream, Some(&error));
         if self.spent {
             reject = reject.because_spent();
         }
@@ -236,7 +275,7 @@ impl<'a> Attempts<'a> {
         }
         if budgeted {
             let elapsed = exchange.conn.worker.elapsed_ms(now);
-            let upstream = self.upstream;
+            let upstream = &self.upstream;
             let retry = self.policy.retry.as_ref();
             let active = || active(upstream);
             let Some(permit) = upstream.budget.withdraw(retry, active, elapsed) else {
@@ -262,15 +301,10 @@ impl<'a> Attempts<'a> {
         };
         let retry = self.policy.retry.as_ref();
         let per_try = retry.and_then(|retry| retry.per_try_timeout);
-        let fresh = match (self.reuse, self.nature.repeatable && self.bodyless) {
-            (false, _) => Duration::ZERO,
-            (true, true) => Duration::MAX,
-            (true, false) => FRESH,
-        };
         Limits {
             connect: least(self.policy.timeouts.connect),
             head: least(per_try.or(self.policy.timeouts.backend_request)),
-            fresh,
+            fresh: self.fresh(),
             patience: Patience {
                 tried: &self.tried,
                 repeatable: self.nature.repeatable,
@@ -278,6 +312,27 @@ impl<'a> Attempts<'a> {
                 on_trial: peer.state.out(),
             },
         }
+    }
+}
+
+/// Takes the time to a response's head, where picks go by it.
+struct Stopwatch(Option<Instant>);
+
+impl Stopwatch {
+    fn start(upstream: &Upstream) -> Self {
+        Self((upstream.config.balance == Balance::PeakEwma).then(Instant::now))
+    }
+
+    /// What failed early says nothing of how quick the peer is.
+    fn stop<T>(self, peer: &Peer, sent: &Result<(Response<Incoming>, T), Box<AttemptError>>) {
+        let Some(start) = self.0 else { return };
+        let fine = match sent {
+            Ok((response, _)) => !response.status().is_server_error(),
+            Err(error) if error.reason == Reason::UpstreamTimeout => false,
+            Err(_) => return,
+        };
+        let now = Instant::now();
+        peer.state.vitals.record_latency(now - start, fine, now);
     }
 }
 
@@ -290,22 +345,15 @@ fn active(upstream: &Upstream) -> u64 {
         .sum()
 }
 
-/// A peer that is eligible and, if possible, was not tried yet.
+/// A peer of `eligible` that, if possible, was not tried yet.
 pub(crate) fn pick<'u>(
     upstream: &'u Upstream,
+    wish: &Wish,
     tried: &[u32],
     same_peer: bool,
+    admits: impl Fn(u32) -> bool,
 ) -> Option<(u32, &'u Peer)> {
-    let eligible = upstream.eligible();
-    // The eligible are numbers of this upstream's own peers.
-    let vitals = |index: u32| &*upstream.peers[index as usize].state.vitals;
-    let index = upstream.picker.pick(
-        &upstream.config.balance,
-        &eligible.peers,
-        vitals,
-        tried,
-        Instant::now(),
-    )?;
+    let index = upstream.pick(wish, tried, Instant::now(), admits)?;
     if tried.contains(&index) && !same_peer {
         return None;
     }
@@ -314,6 +362,7 @@ pub(crate) fn pick<'u>(
 
 /// Notes what came of an attempt.
 pub(crate) fn note(exchange: &mut Exchange, peer: &Peer, outcome: Outcome) {
+    exchange.served_by = matches!(outcome, Outcome::Answered(_)).then_some(peer.state.key);
     exchange.attempted(Attempt {
         peer: peer.config.address,
         outcome,
@@ -323,12 +372,21 @@ pub(crate) fn note(exchange: &mut Exchange, peer: &Peer, outcome: Outcome) {
 /// Notes an attempt without a response, also in the peer's vitals where it is to blame.
 pub(crate) fn note_failure(exchange: &mut Exchange, peer: &Peer, error: &AttemptError) {
     note(exchange, peer, outcome_of(error.reason));
-    if error.phase <= Phase::Handshake && !error.gave_up {
+    if error.gave_up {
+        // The peer has not failed this request; who found it failing has said so.
+        return;
+    }
+    if error.phase <= Phase::Handshake {
         let vitals = &peer.state.vitals;
         vitals.record_connect_failure(error.reason, error.message.as_str(), Instant::now());
     } else if error.phase == Phase::Sent && !error.reused {
         let vitals = &peer.state.vitals;
         vitals.record_lost_request(error.reason, error.message.as_str());
+    }
+    if error.blames_peer() && client_failed(exchange).is_none() {
+        let in_flight = exchange.in_flight.as_ref().and_then(Seat::in_flight);
+        let vitals = &peer.state.vitals;
+        vitals.failed(&error.message, in_flight, Instant::now());
     }
 }
 
