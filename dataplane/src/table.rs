@@ -12,17 +12,19 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::{
+    admission::Gate,
     balance::{self, Candidates, Eligible, Picker, Ring, Since},
     config::{self, Action, Config, Problem, RequestPolicy, UpstreamId},
-    health::{self, ProbeKey, ProbeTarget, Standing, Vitals},
+    health::{self, OutlierTarget, ProbeKey, ProbeTarget, Standing, Verdict, Vitals},
     metrics::{Metrics, UpstreamMetrics},
     retry::Budget,
     route::Router,
@@ -74,9 +76,14 @@ pub(crate) struct Upstream {
     /// Changes when connections made before must not be used: other protocol, other TLS.
     pub(crate) transport: u64,
     pub(crate) picker: Picker,
-    pub(crate) budget: Budget,
+    /// Shared by the tables that follow each other: a rollout does not refill it.
+    pub(crate) budget: Arc<Budget>,
     pub(crate) metrics: Arc<UpstreamMetrics>,
+    /// What counts against its limits, and who waits; goes from table to table.
+    pub(crate) gate: Arc<Gate>,
     eligible: ArcSwap<Candidates>,
+    /// Whether an ejected peer waits for its trial.
+    trials: AtomicBool,
     /// The points of all peers, where requests are hashed.
     ring: Option<Ring>,
     /// Peers by what names them in cookies, sorted; empty where there are no sessions.
@@ -89,6 +96,9 @@ pub(crate) struct Upstream {
 pub(crate) struct Peer {
     pub(crate) config: config::Peer,
     pub(crate) state: Arc<PeerState>,
+    /// The upstream's policy with the peer's own check, or with none; `None` where the upstream's check is
+    /// for every peer.
+    health: Option<Box<config::HealthPolicy>>,
 }
 
 /// What outlives a table: one for each peer identity.
@@ -98,13 +108,43 @@ pub(crate) struct PeerState {
     /// Names the peer in cookies and on the hash ring, to every replica alike.
     pub(crate) key: u64,
     pub(crate) vitals: Arc<Vitals>,
+    /// Its upstream's.
+    pub(crate) gate: Arc<Gate>,
+    /// Connections to it, those of checks not counted.
+    pub(crate) connections: AtomicU32,
     /// Whether idle connections to it may be kept.
     poolable: AtomicBool,
     /// Since when it gets requests; nobody but refreshes looks at it.
     since: Mutex<Since>,
+    /// Whether it is found failing.
+    out: AtomicBool,
 }
 
 impl PeerState {
+    /// Of a peer that nothing is known of but what Kubernetes says.
+    fn new(upstream: &UpstreamId, peer: &config::Peer, gate: Arc<Gate>, since: Since) -> Self {
+        Self {
+            id: next_id(),
+            key: session::peer_key(upstream, peer.address, &peer.uid),
+            vitals: Arc::new(Vitals::new(peer.readiness, Instant::now())),
+            gate,
+            connections: AtomicU32::new(0),
+            poolable: AtomicBool::new(true),
+            since: Mutex::new(since),
+            out: AtomicBool::new(false),
+        }
+    }
+
+    /// Connections to it, those of checks not counted.
+    pub(crate) fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Whether its connections, or those of the whole upstream, are as many as may be.
+    pub(crate) fn fills_a_limit(&self) -> bool {
+        !self.gate.has_connection_room(self)
+    }
+
     /// Whether idle connections to it may be kept.
     pub(crate) fn poolable(&self) -> bool {
         self.poolable.load(Ordering::Relaxed)
@@ -115,12 +155,43 @@ impl PeerState {
     }
 
     /// A peer that is out begins anew when it comes back, and one that was out begins now.
-    fn settle(&self, excluded: bool, picked: bool, begins: Since) {
+    fn settle(&self, excluded: bool, picked: bool, now: Instant) {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         if excluded {
             *since = Since::Fresh;
         } else if picked && *since == Since::Fresh {
-            *since = begins;
+            *since = Since::At(now);
+        }
+    }
+
+    /// Whether it is found failing: who waits for it should look elsewhere. Kubernetes' word does not count here:
+    /// a pod that terminates, is not ready or lost its label may well finish what it has.
+    pub(crate) fn out(&self) -> bool {
+        self.out.load(Ordering::Relaxed)
+    }
+
+    fn set_out(&self, out: bool) {
+        if !self.out.swap(out, Ordering::Relaxed) && out {
+            OUTS.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Counts the times that a peer went out.
+static OUTS: AtomicU64 = AtomicU64::new(0);
+
+/// How often any peer was found failing.
+pub(crate) fn outs() -> u64 {
+    OUTS.load(Ordering::Relaxed)
+}
+
+impl Peer {
+    /// What the active check says, as the pick has it: a peer that has no check of its own is not one that
+    /// waits for its first check.
+    fn probe(&self) -> Verdict {
+        match &self.health {
+            Some(own) if own.active.is_none() => Verdict::Pass,
+            _ => self.state.vitals.probe(),
         }
     }
 }
@@ -144,11 +215,11 @@ impl Upstream {
     }
 
     /// Notes since when peers get requests.
-    fn settle(&self, eligible: &Eligible, begins: Since) {
+    fn settle(&self, eligible: &Eligible, now: Instant) {
         for (number, peer) in (0_u32..).zip(&self.peers) {
             let excluded = self.standing(peer) == Standing::Exclude;
             let picked = eligible.peers.binary_search(&number).is_ok();
-            peer.state.settle(excluded, picked, begins);
+            peer.state.settle(excluded, picked, now);
         }
     }
 
@@ -156,8 +227,8 @@ impl Upstream {
     pub(crate) fn refresh(&self) -> bool {
         let _order = self.refresh.lock().unwrap_or_else(PoisonError::into_inner);
         let next = eligible(&self.config.health, &self.peers);
-        let now = tokio::time::Instant::now();
-        self.settle(&next, Since::At(now));
+        let now = Instant::now();
+        self.settle(&next, now);
         let since = |number: u32| {
             let peer = self.peers.get(number as usize);
             peer.map_or(Since::Always, |peer| peer.state.since())
@@ -165,27 +236,77 @@ impl Upstream {
         let warming = Candidates::warming(&next, self.config.slow_start, since, now);
         let current = self.eligible.load();
         let changed = ***current != next;
-        let mut keep = vec![false; self.peers.len()];
+        let mut picked = vec![false; self.peers.len()];
         for &index in &next.peers {
-            if let Some(keep) = keep.get_mut(index as usize) {
-                *keep = next.class != Standing::Draining;
+            if let Some(picked) = picked.get_mut(index as usize) {
+                *picked = true;
             }
         }
-        for (peer, keep) in self.peers.iter().zip(keep) {
+        let mut trials = false;
+        for (peer, picked) in self.peers.iter().zip(picked) {
+            let keep = picked && next.class != Standing::Draining;
             peer.state.poolable.store(keep, Ordering::Relaxed);
+            let on_trial = self.config.health.passive.is_some() && peer.state.vitals.on_trial();
+            trials |= on_trial;
+            peer.state.set_out(!picked && self.fails(peer));
         }
+        self.gate.note_empty(next.peers.is_empty(), Instant::now());
+        self.trials.store(trials, Ordering::Relaxed);
         if changed || !current.warms(warming.as_ref()) {
             let next = Candidates::new(next, self.ring.as_ref(), warming);
             self.eligible.store(Arc::new(next));
+            self.gate.wake();
         }
         changed
+    }
+
+    /// An ejected peer to which this request, and no other, is to go now: what comes of it decides whether
+    /// the peer is back. It must be handed over at once.
+    ///
+    /// A request that could be repeated is preferred, and one that has failed already is not risked again,
+    /// as long as another peer is left. If none is, an ejected one is tried before its time.
+    pub(crate) fn trial(&self, tried: &[u32], repeatable: bool) -> Option<(u32, &Peer)> {
+        let eligible = self.eligible();
+        let early = eligible.peers.is_empty();
+        if !early && (!tried.is_empty() || !self.trials.load(Ordering::Relaxed)) {
+            return None;
+        }
+        self.config.health.passive.as_ref()?;
+        let now = Instant::now();
+        (0_u32..).zip(&self.peers).find(|(index, peer)| {
+            let vitals = &peer.state.vitals;
+            let otherwise = health::standing(
+                self.health(peer),
+                peer.config.readiness,
+                vitals.probe(),
+                Verdict::Pass,
+            );
+            let wanted = otherwise > Standing::Exclude && otherwise >= eligible.class;
+            wanted
+                && vitals.outlier() == Verdict::Fail
+                && !tried.contains(index)
+                && vitals.claim_trial(repeatable, early, now)
+        })
+    }
+
+    /// Whether a peer is out for what was found, and not for what Kubernetes says of it.
+    fn fails(&self, peer: &Peer) -> bool {
+        let vitals = &peer.state.vitals;
+        let (probe, outlier) = (vitals.probe(), vitals.outlier());
+        let ready = config::Readiness::Ready;
+        health::standing(self.health(peer), ready, probe, outlier) == Standing::Exclude
+    }
+
+    /// The policy that is in force for one of its peers.
+    pub(crate) fn health<'a>(&'a self, peer: &'a Peer) -> &'a config::HealthPolicy {
+        peer.health.as_deref().unwrap_or(&self.config.health)
     }
 
     /// The standing of one of its peers.
     pub(crate) fn standing(&self, peer: &Peer) -> Standing {
         let vitals = &peer.state.vitals;
         health::standing(
-            &self.config.health,
+            self.health(peer),
             peer.config.readiness,
             vitals.probe(),
             vitals.outlier(),
@@ -198,7 +319,7 @@ fn eligible(policy: &config::HealthPolicy, peers: &[Peer]) -> Eligible {
         policy,
         peers.iter().map(|peer| {
             let vitals = &peer.state.vitals;
-            (peer.config.readiness, vitals.probe(), vitals.outlier())
+            (peer.config.readiness, peer.probe(), vitals.outlier())
         }),
     )
 }
@@ -310,13 +431,51 @@ impl PeerTable {
     }
 }
 
+impl PeerTable {
+    /// Every peer whose requests are judged.
+    pub(crate) fn outlier_targets(&self) -> Vec<OutlierTarget> {
+        self.upstreams
+            .iter()
+            .filter(|upstream| upstream.config.health.passive.is_some())
+            .flat_map(|upstream| {
+                let health = Arc::new(upstream.config.health.clone());
+                upstream.peers.iter().map(move |peer| OutlierTarget {
+                    key: upstream.key(peer),
+                    vitals: Arc::clone(&peer.state.vitals),
+                    readiness: peer.config.readiness,
+                    health: match &peer.health {
+                        Some(own) => Arc::new((**own).clone()),
+                        None => Arc::clone(&health),
+                    },
+                    counters: Arc::clone(upstream.metrics.ejections()),
+                })
+            })
+            .collect()
+    }
+}
+
 impl Upstream {
+    fn key(&self, peer: &Peer) -> ProbeKey {
+        ProbeKey {
+            upstream: self.config.id.clone(),
+            address: peer.config.address,
+            uid: peer.config.uid.clone(),
+        }
+    }
+
     fn compile(new: &config::Upstream, old: Option<&Self>, metrics: &Metrics) -> Self {
         let states: HashMap<(SocketAddr, &str), &Arc<PeerState>> = old
             .iter()
             .flat_map(|old| &old.peers)
             .map(|peer| ((peer.config.address, peer.config.uid.as_str()), &peer.state))
             .collect();
+        // Peers of an upstream that is new are new to us alone.
+        let begins = old.map_or(Since::Always, |_| Since::Fresh);
+        let gate = match old {
+            Some(old) => Arc::clone(&old.gate),
+            None => Arc::new(Gate::new(Instant::now())),
+        };
+        gate.set_limits(&new.limits);
         // A verdict of another check is not a verdict of this one.
         let same_check = old.is_none_or(|old| old.config.health.active == new.health.active);
         let peers: Vec<Peer> = new
@@ -325,27 +484,19 @@ impl Upstream {
             .map(|peer| {
                 let known = states.get(&(peer.address, peer.uid.as_str())).copied();
                 let state = known.map_or_else(
-                    || {
-                        Arc::new(PeerState {
-                            id: next_id(),
-                            key: session::peer_key(&new.id, peer.address, &peer.uid),
-                            vitals: Arc::new(Vitals::new(
-                                peer.readiness,
-                                tokio::time::Instant::now(),
-                            )),
-                            poolable: AtomicBool::new(true),
-                            since: Mutex::new(Since::Fresh),
-                        })
-                    },
+                    || Arc::new(PeerState::new(&new.id, peer, Arc::clone(&gate), begins)),
                     Arc::clone,
                 );
                 state.vitals.set_readiness(peer.readiness);
-                if !same_check && new.health.active.is_none() {
+                let health = own_health(&new.health, peer);
+                let policy = health.as_deref().unwrap_or(&new.health);
+                if policy.active.is_none() && (health.is_some() || !same_check) {
                     state.vitals.forget_checks();
                 }
                 Peer {
                     config: peer.clone(),
                     state,
+                    health,
                 }
             })
             .collect();
@@ -362,53 +513,82 @@ impl Upstream {
         };
         let (ring, by_key) = by_key(new, &peers);
         let eligible = eligible(&new.health, &peers);
-        let upstream = Self {
+        Self {
             metrics: metrics.upstream(&new.id),
-            eligible: ArcSwap::from_pointee(Candidates::new(eligible.clone(), ring.as_ref(), None)),
+            eligible: ArcSwap::from_pointee(Candidates::new(eligible, ring.as_ref(), None)),
             ring,
             by_key,
+            gate,
             peers,
             tls,
             transport,
             picker: Picker::new(next_id()),
-            budget: Budget::new(),
+            trials: AtomicBool::new(false),
+            budget: old.map_or_else(Arc::default, |old| Arc::clone(&old.budget)),
             refresh: Mutex::new(()),
             config: new.clone(),
-        };
-        if old.is_none() {
-            // They are new to us alone.
-            upstream.settle(&eligible, Since::Always);
         }
-        upstream
     }
 
     fn probe_targets(&self) -> impl Iterator<Item = ProbeTarget> {
-        let active = self.config.health.active.clone().map(Arc::new);
+        let active = match &self.config.health.active {
+            Some(active) if active.kind == config::CheckKind::OfPeer => None,
+            active => active.clone().map(Arc::new),
+        };
         self.peers.iter().filter_map(move |peer| {
             let mut address = peer.config.address;
             address.set_port(peer.config.check_port.unwrap_or(address.port()));
             // What terminates is on its way out, and its check tells nothing that matters.
             (peer.config.readiness != config::Readiness::Gone).then_some(())?;
-            Some(ProbeTarget {
-                key: ProbeKey {
-                    upstream: self.config.id.clone(),
-                    address: peer.config.address,
-                    uid: peer.config.uid.clone(),
-                },
-                vitals: Arc::clone(&peer.state.vitals),
-                check: active.clone()?,
-                address,
-                protocol: self.config.protocol,
-                tls: self.tls.as_ref().map(|tls| Arc::clone(&tls.config)),
-                server_name: self.tls.as_ref().map_or_else(
-                    || peer.config.address.ip().into(),
-                    |tls| tls.server_name(peer.config.address),
+            // Where the policy takes its checks from the pods, they are made as kubelet makes them.
+            let own = peer
+                .config
+                .check
+                .as_deref()
+                .filter(|_| peer.health.is_some());
+            let (check, protocol, tls) = match own {
+                Some(own) => (
+                    Arc::new(own.check.clone()),
+                    config::Protocol::Http1,
+                    own.tls.then(tls::ClientTls::of_kubelet),
                 ),
+                None => (
+                    active.clone()?,
+                    self.config.protocol,
+                    self.tls.as_ref().map(|tls| Arc::clone(&tls.config)),
+                ),
+            };
+            let server_name = match (&self.tls, own) {
+                (Some(tls), None) => tls.server_name(peer.config.address),
+                _ => address.ip().into(),
+            };
+            Some(ProbeTarget {
+                key: self.key(peer),
+                vitals: Arc::clone(&peer.state.vitals),
+                check,
+                address,
+                protocol,
+                tls,
+                server_name,
                 readiness: peer.config.readiness,
                 counters: Arc::clone(self.metrics.probes()),
             })
         })
     }
+}
+
+/// The policy of a peer whose check is its own.
+fn own_health(
+    policy: &config::HealthPolicy,
+    peer: &config::Peer,
+) -> Option<Box<config::HealthPolicy>> {
+    let active = policy.active.as_ref()?;
+    (active.kind == config::CheckKind::OfPeer).then(|| {
+        Box::new(config::HealthPolicy {
+            active: peer.check.as_ref().map(|own| own.check.clone()),
+            ..policy.clone()
+        })
+    })
 }
 
 fn compile_route(
