@@ -118,7 +118,8 @@ async fn a_peer_that_fails_half_of_the_time_is_out_until_one_request_succeeds() 
     .serve();
     until("the flaky peer is ejected", async || {
         hale.get("/").await;
-        peer(&hale, 0).reason == Some(Reason::Ejected)
+        let report = peer(&hale, 0);
+        report.reason == Some(Reason::Ejected) && !report.serving
     })
     .await;
     let report = peer(&hale, 0);
@@ -173,6 +174,7 @@ async fn a_trial_that_fails_ejects_for_longer_and_costs_one_request() {
         peer(&hale, 0).ejection.is_some()
     })
     .await;
+    until("nothing goes there", async || !peer(&hale, 0).serving).await;
     let before = ill.requests();
     // Every trial fails with the request that it is; the time in between grows.
     let mut failed = 0;
@@ -181,6 +183,7 @@ async fn a_trial_that_fails_ejects_for_longer_and_costs_one_request() {
         peer(&hale, 0).ejection.is_some_and(|it| it.times >= 3)
     })
     .await;
+    until("the verdict is in force", async || !peer(&hale, 0).serving).await;
     assert_eq!(failed, ill.requests() - before);
     let message = peer(&hale, 0).message;
     let words = "the trial request failed (HTTP 500), out for ";
