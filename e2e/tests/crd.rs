@@ -219,6 +219,13 @@ fn wrong_active_checks() -> Vec<Wrong> {
             check("tcp: {}, port: 70000"),
             "should be less than or equal to 65535",
         ),
+    ]
+}
+
+/// `healthCheck.active.http`.
+fn wrong_http_checks() -> Vec<Wrong> {
+    let check = |rest: &str| format!("{SERVICE}, healthCheck: {{active: {{{rest}}}}}");
+    vec![
         (
             "a path without a slash",
             check("http: {path: healthz}"),
@@ -304,8 +311,8 @@ fn wrong_passive_checks() -> Vec<Wrong> {
     ]
 }
 
-/// The other sections of peers.
-fn wrong_peers() -> Vec<Wrong> {
+/// `loadBalancer`.
+fn wrong_load_balancers() -> Vec<Wrong> {
     let on_service = |rest: &str| format!("{SERVICE}, {rest}");
     vec![
         (
@@ -370,6 +377,13 @@ fn wrong_peers() -> Vec<Wrong> {
             ),
             "slowStart does not go with type ConsistentHash",
         ),
+    ]
+}
+
+/// The other sections of peers.
+fn wrong_peers() -> Vec<Wrong> {
+    let on_service = |rest: &str| format!("{SERVICE}, {rest}");
+    vec![
         (
             "a session by a header",
             on_service("sessionPersistence: {type: Header}"),
@@ -480,7 +494,9 @@ pub(crate) async fn wrong_policies_are_refused_with_understandable_messages(
     let wrong = [
         wrong_targets(),
         wrong_active_checks(),
+        wrong_http_checks(),
         wrong_passive_checks(),
+        wrong_load_balancers(),
         wrong_peers(),
         wrong_requests(),
     ];
