@@ -229,7 +229,8 @@ impl<'a> Attempts<'a> {
             Some(_) => None,
             None => self.repeated(exchange),
         };
-        let next = self.tries.after_error(&error, repeated.is_some());
+        let others = others(&self.upstream, &self.tried, peer);
+        let next = self.tries.after_error(&error, repeated.is_some(), others);
         let request = error.request.take().or(repeated);
         if let Some(step) = self.again(exchange, next, request) {
             self.last = Some(error);
@@ -358,6 +359,14 @@ pub(crate) fn pick<'u>(
         return None;
     }
     Some((index, upstream.peers.get(index as usize)?))
+}
+
+/// Whether there is an eligible peer besides those that were `tried` and `last`.
+pub(crate) fn others(upstream: &Upstream, tried: &[u32], last: &Peer) -> bool {
+    upstream.eligible().peers.iter().any(|index| {
+        let other = upstream.peers.get(*index as usize);
+        other.is_some_and(|other| other.state.id != last.state.id) && !tried.contains(index)
+    })
 }
 
 /// Notes what came of an attempt.

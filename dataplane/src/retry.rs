@@ -24,6 +24,9 @@ use crate::{
 
 /// Tries of a request that was never sent, without a policy: the first and two more.
 const CONNECT_TRIES: u32 = 3;
+/// Refused connections of one request that count as no try while there is a peer that was not asked: they cost
+/// next to nothing, and in a rollout several pods may be gone before Kubernetes says so.
+const REFUSALS: u32 = 8;
 /// Retries under way for each hundred requests under way, where no policy has a budget.
 const DEFAULT_PERCENT: u64 = 20;
 /// Retries under way that are always allowed, where no policy has a budget.
@@ -159,6 +162,8 @@ pub(crate) struct Tries<'a> {
     made: u32,
     /// Attempts that failed after something was sent.
     sent: u32,
+    /// Connections that were refused while there was another peer.
+    refused: u32,
 }
 
 /// Whether and how to go on.
@@ -186,6 +191,7 @@ impl<'a> Tries<'a> {
             nature,
             made: 0,
             sent: 0,
+            refused: 0,
         }
     }
 
@@ -195,8 +201,14 @@ impl<'a> Tries<'a> {
             .is_some_and(|retry| retry.same_peer == SamePeer::LastResort)
     }
 
-    /// After an attempt without a response. `replayable`: the whole request can be made again.
-    pub(crate) fn after_error(&mut self, error: &AttemptError, replayable: bool) -> Next {
+    /// After an attempt without a response. `replayable`: the whole request can be made again; `others`:
+    /// there is an eligible peer that it was not sent to.
+    pub(crate) fn after_error(
+        &mut self,
+        error: &AttemptError,
+        replayable: bool,
+        others: bool,
+    ) -> Next {
         // The peer was found failing, and there is another that is not: nothing was wrong with the request.
         // This ends, because no peer is given up twice.
         if error.gave_up {
@@ -206,12 +218,17 @@ impl<'a> Tries<'a> {
                 Next::Stop
             };
         }
+        let refused = error.phase == Phase::Connect && error.reason == Reason::ConnectRefused;
+        if refused && others && self.refused < REFUSALS && self.retries_connect_errors() {
+            self.refused += 1;
+            return Next::at_once(true);
+        }
         self.made += 1;
         if error.unsent() {
             let most = self
                 .retry
                 .map_or(CONNECT_TRIES, |retry| CONNECT_TRIES.max(retry.attempts + 1));
-            let wanted = self.retry.is_none_or(|retry| retry.on.connect_error);
+            let wanted = self.retries_connect_errors();
             let again = self.made < most && wanted && (error.request.is_some() || replayable);
             // Refusing a stream or closing an idle connection is no sign of trouble; refusing a
             // connection is one of this peer alone. Neither is worth a wait.
@@ -249,6 +266,10 @@ impl<'a> Tries<'a> {
             }
             _ => Next::Stop,
         }
+    }
+
+    fn retries_connect_errors(&self) -> bool {
+        self.retry.is_none_or(|retry| retry.on.connect_error)
     }
 
     /// After a response, none of which was passed on yet.
@@ -433,10 +454,23 @@ mod tests {
         for method in [Method::GET, Method::POST, Method::PATCH] {
             let mut tries = Tries::new(None, nature(method, None));
             let refused = error(Phase::Connect, Reason::ConnectRefused, false);
-            assert!(goes_on(tries.after_error(&refused, false)));
-            assert!(goes_on(tries.after_error(&refused, false)));
-            assert!(!goes_on(tries.after_error(&refused, false)));
+            assert!(goes_on(tries.after_error(&refused, false, false)));
+            assert!(goes_on(tries.after_error(&refused, false, false)));
+            assert!(!goes_on(tries.after_error(&refused, false, false)));
         }
+    }
+
+    #[test]
+    fn refusals_count_as_tries_only_where_no_other_peer_is_left() {
+        let mut post = Tries::new(None, nature(Method::POST, None));
+        let refused = error(Phase::Connect, Reason::ConnectRefused, false);
+        for _ in 0..REFUSALS {
+            assert!(goes_on(post.after_error(&refused, false, true)));
+        }
+        let slow = error(Phase::Connect, Reason::ConnectTimeout, false);
+        assert!(goes_on(post.after_error(&slow, false, true)));
+        assert!(goes_on(post.after_error(&refused, false, true)));
+        assert!(!goes_on(post.after_error(&refused, false, true)));
     }
 
     #[test]
@@ -444,12 +478,15 @@ mod tests {
         let reset = error(Phase::Sent, Reason::UpstreamReset, true);
         let mut get = Tries::new(None, nature(Method::GET, None));
         let fresh = Next::at_once(false);
-        assert_eq!(get.after_error(&reset, true), fresh);
-        assert!(!goes_on(get.after_error(&reset, true)), "once");
+        assert_eq!(get.after_error(&reset, true, false), fresh);
+        assert!(!goes_on(get.after_error(&reset, true, false)), "once");
         let mut put = Tries::new(None, nature(Method::PUT, None));
-        assert!(!goes_on(put.after_error(&reset, false)), "its body is gone");
+        assert!(
+            !goes_on(put.after_error(&reset, false, false)),
+            "its body is gone"
+        );
         let mut post = Tries::new(None, nature(Method::POST, None));
-        assert!(!goes_on(post.after_error(&reset, true)));
+        assert!(!goes_on(post.after_error(&reset, true, false)));
     }
 
     #[test]
@@ -471,9 +508,11 @@ mod tests {
         let retry = policy();
         let late = error(Phase::Sent, Reason::UpstreamTimeout, false);
         let get = || nature(Method::GET, None);
-        assert!(!goes_on(Tries::new(None, get()).after_error(&late, true)));
         assert!(!goes_on(
-            Tries::new(Some(&retry), get()).after_error(&late, true)
+            Tries::new(None, get()).after_error(&late, true, false)
+        ));
+        assert!(!goes_on(
+            Tries::new(Some(&retry), get()).after_error(&late, true, false)
         ));
         let bad = answer(503, &[]);
         assert!(!goes_on(Tries::new(None, get()).after_answer(bad, true)));
@@ -506,14 +545,25 @@ mod tests {
         };
         let mut get = Tries::new(None, nature(Method::GET, None));
         for _ in 0..10 {
-            let next = get.after_error(&given_up(Phase::Sent), true);
+            let next = get.after_error(&given_up(Phase::Sent), true, true);
             assert_eq!(next, Next::at_once(true));
         }
         let reset = error(Phase::Sent, Reason::UpstreamReset, false);
-        assert!(goes_on(get.after_error(&reset, true)), "the first failure");
+        assert!(
+            goes_on(get.after_error(&reset, true, false)),
+            "the first failure"
+        );
         let mut post = Tries::new(None, nature(Method::POST, None));
-        assert!(!goes_on(post.after_error(&given_up(Phase::Sent), true)));
-        assert!(goes_on(post.after_error(&given_up(Phase::Connect), false)));
+        assert!(!goes_on(post.after_error(
+            &given_up(Phase::Sent),
+            true,
+            true
+        )));
+        assert!(goes_on(post.after_error(
+            &given_up(Phase::Connect),
+            false,
+            true
+        )));
     }
 
     #[test]
@@ -524,12 +574,14 @@ mod tests {
         refused.request = None;
         let mut tries = Tries::new(None, post);
         assert!(
-            !goes_on(tries.after_error(&refused, false)),
+            !goes_on(tries.after_error(&refused, false, false)),
             "its body is gone"
         );
-        assert!(goes_on(tries.after_error(&refused, true)));
+        assert!(goes_on(tries.after_error(&refused, true, false)));
         let reset = error(Phase::Sent, Reason::UpstreamReset, true);
-        assert!(!goes_on(Tries::new(None, post).after_error(&reset, true)));
+        assert!(!goes_on(
+            Tries::new(None, post).after_error(&reset, true, false)
+        ));
     }
 
     #[test]

@@ -26,18 +26,18 @@ use tokio::{
 
 use crate::{
     admission::{self, Ask, Current, Seat},
-    attempts::{note, note_failure, unserved},
+    attempts::{note, note_failure, others, unserved},
     body::RequestBody,
     config::RequestPolicy,
     exchange::Exchange,
-    forward::{self, Limits},
+    forward::{self, Limits, Patience},
     metrics::Outcome,
     pipeline::Answer,
     reason::Reason,
     reject::Reject,
     retry::{Nature, Next, Tries},
     sanitize,
-    table::Upstream,
+    table::{Peer, Upstream},
     worker::Worker,
 };
 
@@ -73,20 +73,19 @@ pub(crate) async fn open(
     client: Client,
     deadline: Option<Instant>,
 ) -> Result<Answer, Reject> {
-    let mut tries = Tries::new(policy.retry.as_ref(), Nature { repeatable: false });
+    let mut tries = Tries::new(policy.retry.as_ref(), Nature::upgrade());
     let mut tried = Vec::new();
     let mut last = None;
-    let limits = Limits {
-        connect: policy.timeouts.connect,
-        head: policy.timeouts.backend_request,
-        fresh: Duration::ZERO,
-    };
     let mut current = Current::Route(upstream);
+    let mut crowded = false;
     loop {
         exchange.in_flight = None;
         let ask = Ask {
             same_peer: tries.same_peer(),
-            fresh: limits.fresh,
+            trial: !crowded,
+            repeatable: false,
+            wish: exchange.wish,
+            fresh: Duration::ZERO,
             deadline,
         };
         let (index, seat) =
@@ -96,7 +95,9 @@ pub(crate) async fn open(
             return Err(unserved(exchange, &upstream, last.as_deref()));
         };
         exchange.in_flight = Some(seat);
-        match forward::send_upgrade(&upstream, peer, request, limits).await {
+        let limits = limits(policy, peer, &tried);
+        let waiting = &exchange.conn.worker.pool.waiting;
+        match forward::send_upgrade(waiting, &upstream, peer, request, limits).await {
             Ok(response)
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
                     && !sanitize::is_websocket_accept(response.headers()) =>
@@ -106,16 +107,11 @@ pub(crate) async fn open(
                     .saying("the peer switched to a protocol that was not asked for"));
             }
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                note(exchange, peer, Outcome::Answered(101));
-                peer.state.vitals.record_success();
+                answered(exchange, peer, 101);
                 return Ok(Answer::Own(switch(exchange, policy, response, client)));
             }
             Ok(response) => {
-                note(
-                    exchange,
-                    peer,
-                    Outcome::Answered(response.status().as_u16()),
-                );
+                answered(exchange, peer, response.status().as_u16());
                 return Ok(Answer::Peer {
                     response,
                     lease: None,
@@ -125,11 +121,13 @@ pub(crate) async fn open(
             Err(mut error) => {
                 if let Some(unsent) = error.saturated() {
                     request = unsent;
+                    crowded = true;
                     continue;
                 }
                 note_failure(exchange, peer, &error);
+                let others = others(&upstream, &tried, peer);
                 tried.push(index);
-                let next = tries.after_error(&error, false);
+                let next = tries.after_error(&error, false, others);
                 match error.request.take() {
                     Some(unsent) if next != Next::Stop => request = unsent,
                     _ => return Err(unserved(exchange, &upstream, Some(&error))),
@@ -137,6 +135,28 @@ pub(crate) async fn open(
                 last = Some(error);
             }
         }
+    }
+}
+
+fn answered(exchange: &mut Exchange, peer: &Peer, status: u16) {
+    let in_flight = exchange.in_flight.as_ref().and_then(Seat::in_flight);
+    let vitals = &peer.state.vitals;
+    vitals.answered(status, in_flight, Instant::now());
+    note(exchange, peer, Outcome::Answered(status));
+}
+
+/// A connection of its own, and nothing that could be repeated.
+fn limits<'t>(policy: &RequestPolicy, peer: &Peer, tried: &'t [u32]) -> Limits<'t> {
+    Limits {
+        connect: policy.timeouts.connect,
+        head: policy.timeouts.backend_request,
+        fresh: Duration::ZERO,
+        patience: Patience {
+            tried,
+            repeatable: false,
+            progress: None,
+            on_trial: peer.state.out(),
+        },
     }
 }
 

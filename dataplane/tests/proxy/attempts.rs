@@ -23,6 +23,21 @@ async fn a_refused_connection_is_tried_on_another_peer_for_any_method() {
     }
 }
 
+/// As in a rollout that ends several pods before Kubernetes says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_listens_is_found_among_many_who_refuse() {
+    let origin = Origin::saying("alive").await;
+    let mut peers = vec![origin.address];
+    for _ in 0..6 {
+        peers.push(dead().await);
+    }
+    let hale = Shop::of(&peers).serve();
+    for method in ["GET", "POST"] {
+        let response = hale.send(request(method, "/", "")).await;
+        assert_eq!(response.status(), StatusCode::OK, "{method}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn when_every_peer_refuses_the_answer_says_so() {
     let hale = Shop::of(&[dead().await, dead().await]).serve();
