@@ -8,6 +8,7 @@
 
 mod broken;
 mod crd;
+mod engine;
 mod health;
 mod lifecycle;
 mod origin;
@@ -53,6 +54,9 @@ fn scenarios() -> Vec<Scenario> {
             health::a_pod_that_is_not_ready_gets_no_requests,
             health::when_all_fail_the_503_says_why_and_recovery_is_prompt,
             health::a_tcp_check_on_another_port_decides,
+            engine::a_check_is_taken_from_the_pods_own_readiness_probe,
+            engine::a_pod_that_answers_errors_is_ejected_and_readmitted,
+            engine::a_session_stays_with_its_pod_and_moves_when_that_is_out,
             rollout::scaling_to_zero_is_explained_and_back_again_served,
             broken::a_broken_ingress_policy_and_secret_cost_only_themselves,
             broken::of_two_policies_for_one_section_the_older_wins;
