@@ -18,7 +18,7 @@ use crate::{
     publish::hold_off,
     settings::{ObjectKey, Settings},
     status,
-    watch::Watches,
+    watch::{self, Watches},
 };
 
 /// Why `hale run` could not start.
@@ -166,8 +166,8 @@ async fn client(args: &RunArgs) -> Result<(Client, String), RunError> {
             .map_err(|error| RunError::NoCluster(Box::new(error)))?,
     };
     config.connect_timeout = Some(Duration::from_secs(5));
-    // Longer than the longest watch: a server that vanished without a word is noticed, and nothing else.
-    config.read_timeout = Some(Duration::from_secs(120));
+    // A server that vanished without a word is noticed within a minute.
+    config.read_timeout = Some(watch::SILENCE);
     config.reset_reader_on_write = true;
     let namespace = config.default_namespace.clone();
     let client = Client::try_from(config).map_err(|error| RunError::Client(Box::new(error)))?;

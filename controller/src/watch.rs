@@ -5,7 +5,7 @@
 //! because a change of what was dropped is no change: resource versions, managed fields and statuses would make a
 //! busy cluster tick all day.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use hale_crds::UpstreamPolicy;
 use k8s_openapi::api::{
@@ -33,10 +33,13 @@ mod trim;
 use follow::{Follow, follow};
 use named::Named;
 pub use store::Store;
-use trim::Watched;
+pub(crate) use trim::Watched;
 
-/// How long a watch lasts, at least: the time after which a connection that is silently lost is noticed.
-const WATCH_SECONDS: u32 = 60;
+/// How long a watch lasts, at least; the longest stays below [`SILENCE`].
+const WATCH_SECONDS: u32 = 40;
+/// A connection to the API server on which nothing came for so long is lost: a healthy one ends its watches
+/// before.
+pub const SILENCE: Duration = Duration::from_secs(58);
 
 /// Every watch of the process.
 pub struct Watches {
@@ -180,7 +183,7 @@ impl Starter<'_> {
         tokio::spawn(follow(Follow {
             api,
             // Kinds take turns at starting their watches anew.
-            config: config.timeout(WATCH_SECONDS + 5 * index),
+            config: config.timeout(WATCH_SECONDS + 2 * index),
             trim,
             store: store.clone(),
             ticks: Arc::clone(self.ticks),

@@ -125,7 +125,7 @@ impl Named {
         let label = KindLabel { kind: K::KIND };
         let config = watcher::Config::default()
             .fields(&format!("metadata.name={}", key.name))
-            .timeout(WATCH_SECONDS + 30);
+            .timeout(WATCH_SECONDS + 14);
         let task = tokio::spawn(follow(Follow {
             api: Api::namespaced(self.client.clone(), &key.namespace),
             config,
