@@ -60,6 +60,8 @@ pub enum EmptyCause {
     PodsNotScheduled(String),
     /// There are pods, and none has an address yet; with what they wait for.
     PodsNotReady(String),
+    /// There are pods, and one of them does not start or does not go on; with what happens to it.
+    PodsFailing(String),
 }
 
 /// The view.

@@ -42,6 +42,8 @@ pub enum FindingReason {
     SelectorMatchesNothing,
     /// The Service's pods wait for a node.
     PodsNotScheduled,
+    /// Pods of the Service fail, and none is ready.
+    PodsFailing,
     /// The Service has no endpoints.
     NoEndpoints,
     /// An endpoint that cannot be used.
@@ -58,6 +60,12 @@ pub enum FindingReason {
     HostConflict,
     /// A TLS Secret that is missing or cannot be used.
     TlsSecretInvalid,
+    /// A certificate that does not name its host.
+    TlsHostNotCovered,
+    /// A certificate that has expired.
+    TlsCertificateExpired,
+    /// A certificate that expires soon.
+    TlsCertificateExpires,
     /// A policy that is not valid.
     PolicyInvalid,
     /// Another policy has the section.
@@ -78,6 +86,7 @@ impl FindingReason {
             Self::BackendUnsupported => "BackendUnsupported",
             Self::SelectorMatchesNothing => "SelectorMatchesNothing",
             Self::PodsNotScheduled => "PodsNotScheduled",
+            Self::PodsFailing => "PodsFailing",
             Self::NoEndpoints => "NoEndpoints",
             Self::EndpointInvalid => "EndpointInvalid",
             Self::ProbeUnusable => "ProbeUnusable",
@@ -86,6 +95,9 @@ impl FindingReason {
             Self::PathInvalid => "PathInvalid",
             Self::HostConflict => "HostConflict",
             Self::TlsSecretInvalid => "TlsSecretInvalid",
+            Self::TlsHostNotCovered => "TlsHostNotCovered",
+            Self::TlsCertificateExpired => "TlsCertificateExpired",
+            Self::TlsCertificateExpires => "TlsCertificateExpires",
             Self::PolicyInvalid => "PolicyInvalid",
             Self::PolicyConflicted => "PolicyConflicted",
             Self::PolicyTargetNotFound => "PolicyTargetNotFound",

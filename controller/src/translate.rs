@@ -26,6 +26,8 @@ use crate::{
     settings::{ObjectKey, Settings},
 };
 
+pub(crate) use class::why_not_ours;
+
 use certificates::Certificates;
 use findings::Findings;
 use hosts::Hosts;
@@ -137,7 +139,7 @@ impl AcceptedReason {
 pub enum ProgrammedReason {
     /// True: at least one section is in force, or there is none that could be.
     Programmed,
-    /// False: other policies have all its sections.
+    /// False: other policies have all its sections, or some.
     Overridden,
     /// False: no route reaches the target, or the policy is not accepted.
     Pending,
@@ -214,12 +216,13 @@ pub fn translate(cluster: &Cluster, settings: &Settings) -> Translation {
     }
     let policies = policies.outcomes(&reached, &mut findings);
     let default_certificate = default_certificate(cluster, settings, &mut findings);
+    let certificates = certificates.into_sorted(default_certificate.as_ref(), &mut findings);
     Translation {
         config: Config {
             hosts,
             default_route,
             upstreams: upstreams.into_sorted(),
-            certificates: certificates.into_sorted(),
+            certificates,
             default_certificate,
         },
         findings: findings.into_sorted(),

@@ -7,29 +7,32 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::Duration;
+use crate::{Duration, PassiveCheck};
 
 /// When a peer may be picked.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HealthCheck {
-    /// `Require`: a pod that Kubernetes calls not ready is not served. `Ignore`: the active check
-    /// alone decides. Default `Require`.
+    /// `Require`: a pod that Kubernetes calls not ready is not served. `Ignore`: the checks of this
+    /// section alone decide. Default `Require`.
     #[serde(default)]
     pub readiness: Readiness,
     /// Pods that terminate and still serve. `LastResort`: served when nothing better is left.
     /// `Never`: not served. Default `LastResort`.
     #[serde(default)]
     pub terminating: Terminating,
-    /// Percent of peers that must be eligible; below it failing checks (never readiness) are ignored,
-    /// because a check that fails nearly everywhere is more likely wrong than right. 0–100,
-    /// default 0: never.
+    /// Percent of peers that must be eligible; below it failing checks and ejections (never readiness)
+    /// are ignored, because a check that fails nearly everywhere is more likely wrong than right.
+    /// 0–100, default 0: never.
     #[serde(default)]
     #[schemars(range(min = 0, max = 100))]
     pub panic_threshold: i32,
     /// A check that each Hale makes of each peer. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<ActiveCheck>,
+    /// Which peers are ejected for how they answer requests. `{}` turns it on. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passive: Option<PassiveCheck>,
 }
 
 /// Whether Kubernetes' word on readiness counts.
@@ -38,7 +41,7 @@ pub enum Readiness {
     /// A pod that is not ready is not served.
     #[default]
     Require,
-    /// The active check alone decides.
+    /// The checks of the section alone decide.
     Ignore,
 }
 

@@ -27,8 +27,8 @@ mod tls;
 pub use circuit_breaker::{CircuitBreaker, PeerLimits, Queue};
 pub use duration::{Duration, DurationError};
 pub use health_check::{
-    ActiveCheck, CheckPort, ExpectedBody, GrpcCheck, HealthCheck, HttpCheck, HttpHeader, Initial,
-    Readiness, TcpCheck, Terminating,
+    ActiveCheck, CheckPort, ExpectedBody, FromReadinessProbe, GrpcCheck, HealthCheck, HttpCheck,
+    HttpHeader, Initial, Readiness, TcpCheck, Terminating,
 };
 pub use load_balancer::{ConsistentHash, LoadBalancer, LoadBalancerType, SlowStart, SourceIp, Uri};
 pub use passive_check::{ErrorPercent, PassiveCheck};

@@ -13,10 +13,11 @@ use tokio::time::Instant;
 
 use crate::{
     attempts::{pick, unserved},
+    balance::Wish,
     config::Protocol,
     exchange::Exchange,
     forward::AttemptError,
-    metrics::{Waited, Waiting},
+    metrics::{Wait, Waited},
     pool::{Pool, PoolKey},
     reason::Reason,
     reject::Reject,
@@ -86,6 +87,12 @@ impl Current<'_> {
 pub(crate) struct Ask {
     /// Whether a peer that failed may be asked again when there is no other.
     pub(crate) same_peer: bool,
+    /// Whether it may be the one that an ejected peer is tried with.
+    pub(crate) trial: bool,
+    /// Whether it could be repeated, and risks nothing else with a peer on trial.
+    pub(crate) repeatable: bool,
+    /// The peer that it would like.
+    pub(crate) wish: Wish,
     /// How long ago a kept connection may have been used last; zero takes none.
     pub(crate) fresh: Duration,
     /// When the request must have been answered.
@@ -155,18 +162,18 @@ async fn wait(
             false => Denied::QueueFull,
         });
     };
-    let mut waiting = Waiting::begin(metrics.queue());
+    let mut counted = Wait::begin(metrics.queue());
     let mut passed = false;
     loop {
         upstream.renew(worker, tried);
         if place.is_first() {
             match look(&worker.pool, upstream, tried, ask) {
                 Look::Seated(index, seat) => {
-                    waiting.ended(Waited::Served);
+                    counted.ended(Waited::Served);
                     return Ok((index, seat));
                 }
                 Look::Exhausted => {
-                    waiting.ended(Waited::TimedOut);
+                    counted.ended(Waited::TimedOut);
                     return Err(Denied::Exhausted);
                 }
                 Look::Empty => {}
@@ -183,7 +190,7 @@ async fn wait(
             }
         }
         let until =
-            patience(upstream, arrived, ask).inspect_err(|_| waiting.ended(Waited::TimedOut))?;
+            patience(upstream, arrived, ask).inspect_err(|_| counted.ended(Waited::TimedOut))?;
         // Either way it looks again.
         let _ = tokio::time::timeout_at(until, place.turn()).await;
     }
@@ -230,35 +237,57 @@ enum Look {
 }
 
 fn look(pool: &Pool, upstream: &Upstream, tried: &[u32], ask: Ask) -> Look {
+    let gate = &upstream.gate;
+    let may_move = ask.wish.may_move() || upstream.eligible().peers.is_empty();
+    if ask.trial
+        && may_move
+        && (!gate.limited() || gate.has_request_room())
+        && let Some((index, peer)) = upstream.trial(tried, ask.repeatable)
+        && let Some(seat) = gate.seat(peer)
+    {
+        return Look::Seated(index, seat);
+    }
     let eligible = upstream.eligible();
     if eligible.peers.is_empty() {
         return Look::Empty;
     }
-    let Some((index, peer)) = pick(upstream, &eligible.peers, tried, ask.same_peer) else {
+    let Some((index, peer)) = pick(upstream, &ask.wish, tried, ask.same_peer, |_| true) else {
         return Look::Exhausted;
     };
-    let gate = &upstream.gate;
-    if !gate.limited() {
-        return Look::Seated(index, Seat::unlimited(peer));
+    if gate.limited() {
+        return look_for_room(pool, upstream, (index, peer), tried, ask);
     }
+    Look::Seated(index, Seat::unlimited(peer))
+}
+
+/// Where there are limits: the first choice, or another one that has room.
+fn look_for_room(
+    pool: &Pool,
+    upstream: &Upstream,
+    first: (u32, &Peer),
+    tried: &[u32],
+    ask: Ask,
+) -> Look {
+    let gate = &upstream.gate;
     if !gate.has_request_room() {
         return Look::Full { connections: false };
     }
+    let (index, peer) = first;
     if has_room(pool, upstream, peer, ask)
         && let Some(seat) = gate.seat(peer)
     {
         return Look::Seated(index, seat);
     }
+    let eligible = upstream.eligible();
     let peer = |index: u32| upstream.peers.get(index as usize);
-    let mut open: Vec<u32> = eligible.peers.clone();
-    loop {
-        open.retain(|index| peer(*index).is_some_and(|peer| has_room(pool, upstream, peer, ask)));
-        let Some((index, peer)) = pick(upstream, &open, tried, ask.same_peer) else {
+    let open = |index| peer(index).is_some_and(|peer| has_room(pool, upstream, peer, ask));
+    // Each round that finds no seat has lost it to another worker: room is looked at anew.
+    for _ in 0..eligible.peers.len() {
+        let Some((index, peer)) = pick(upstream, &ask.wish, tried, ask.same_peer, open) else {
             break;
         };
-        match gate.seat(peer) {
-            Some(seat) => return Look::Seated(index, seat),
-            None => open.retain(|other| *other != index),
+        if let Some(seat) = gate.seat(peer) {
+            return Look::Seated(index, seat);
         }
     }
     let lacks_connection = |peer: &Peer| {

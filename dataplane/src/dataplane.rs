@@ -19,7 +19,7 @@ use crate::{
     Options, StartError,
     access_log::Log,
     config::Config,
-    health::{ProbeKey, Prober},
+    health::{Detector, ProbeKey, Prober},
     listen::{self, Bound},
     metrics::Metrics,
     report::{self, Report, WhyReport, WhyRequest},
@@ -71,6 +71,7 @@ pub struct Dataplane {
 struct Inner {
     shared: Arc<Shared>,
     prober: Prober,
+    detector: Detector,
     http: Vec<SocketAddr>,
     https: Vec<SocketAddr>,
     /// One publish at a time.
@@ -112,17 +113,20 @@ impl Dataplane {
             options,
         });
         let weak: Weak<Shared> = Arc::downgrade(&shared);
-        let prober = Prober::start(move |key| {
+        let on_transition = move |key: &ProbeKey| {
             if let Some(shared) = weak.upgrade() {
                 shared.verdict(key);
             }
-        })
-        .map_err(StartError::Thread)?;
+        };
+        let prober = Prober::start(on_transition.clone()).map_err(StartError::Thread)?;
+        let (detector, task) = Detector::new(on_transition);
+        prober.spawn(task);
         let workers = spawn_workers(&shared, bound)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 shared,
                 prober,
+                detector,
                 http,
                 https,
                 publish: Mutex::new(()),
@@ -164,6 +168,7 @@ impl Dataplane {
             upstream.gate.wake();
         }
         self.inner.prober.sync(next.probe_targets());
+        self.inner.detector.sync(next.outlier_targets());
         shared.metrics.retain(|id| {
             next.upstreams
                 .binary_search_by(|upstream| upstream.config.id.cmp(id))

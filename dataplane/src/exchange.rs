@@ -9,14 +9,17 @@ use tokio::time::Instant;
 use crate::{
     access_log::{Attempt, Record},
     admission::Seat,
+    balance::Wish,
     body::Progress,
     config::ObjectRef,
     listen::Conn,
     metrics::Outcome,
     reason::Reason,
     reject,
+    retry::Permit,
     route::Found,
     sanitize::{self, Authority},
+    session,
     table::{CompiledRoute, PeerTable, Target, Upstream},
     worker::Snapshot,
 };
@@ -46,7 +49,13 @@ pub(crate) struct Exchange {
     pub(crate) taken: Taken,
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) in_flight: Option<Seat>,
+    /// Held while an attempt that the retry budget allowed is under way.
+    pub(crate) permit: Option<Permit>,
     pub(crate) progress: Option<Rc<Progress>>,
+    /// What it asks of picks.
+    pub(crate) wish: Wish,
+    /// The key of the peer whose answer was the last.
+    pub(crate) served_by: Option<u64>,
     /// 0 until a response head is there.
     pub(crate) status: u16,
     pub(crate) reason: Option<Reason>,
@@ -74,7 +83,10 @@ impl Exchange {
             taken: Taken::Nothing,
             attempts: Vec::new(),
             in_flight: None,
+            permit: None,
             progress: None,
+            wish: Wish::default(),
+            served_by: None,
             status: 0,
             reason: None,
             bytes_out: 0,
@@ -114,6 +126,20 @@ impl Exchange {
             }
         }
         self.attempts.push(attempt);
+    }
+
+    /// When it began, in seconds of Unix time.
+    pub(crate) fn unix_time(&self) -> u64 {
+        let wall = self.conn.worker.wall(self.started);
+        let since = wall.duration_since(std::time::SystemTime::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_secs())
+    }
+
+    /// The cookie that keeps the client with the peer that served it, where it has none that does.
+    pub(crate) fn session_cookie(&self) -> Option<HeaderValue> {
+        let config = self.upstream()?.config.session.as_ref()?;
+        let Wish { session, https, .. } = self.wish;
+        session::set_cookie(config, session, self.served_by?, https, self.unix_time())
     }
 
     /// Whether names and addresses of peers may be told to this client.
@@ -202,6 +228,8 @@ pub(crate) fn outcome_of(reason: Reason) -> Outcome {
         Reason::UpstreamTimeout => Outcome::UpstreamTimeout,
         Reason::ProtocolError => Outcome::ProtocolError,
         Reason::Saturated => Outcome::Saturated,
+        // Given up while it was waited for.
+        Reason::NoEligiblePeer => Outcome::PeerFailed,
         _ => Outcome::UpstreamReset,
     }
 }

@@ -3,9 +3,10 @@
 //! An [`AttemptError`] says how far the attempt came, which is all that decides whether the request may
 //! be tried again (`retry.rs`). Before anything was sent it hands the request back.
 
-use std::{io, rc::Rc, sync::Arc, time::Duration};
+use std::{io, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 use http::{Request, Response};
+use http_body::Body;
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1, http2},
@@ -19,15 +20,24 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    body::RequestBody,
+    admission::{ConnectionSeat, Seated},
+    body::{Progress, RequestBody},
     config::Protocol,
     pool::{self, Http1, Http2, Pool, PoolKey, SharedTurn, StreamSlot},
     reason::Reason,
     sanitize,
     table::{Peer, PeerState, Upstream},
     tls,
+    waiting::Waiting,
     worker::LocalExecutor,
 };
+
+/// No server closes a connection that was idle for less than this.
+const SETTLED: Duration = Duration::from_millis(10);
+
+/// What is still read of a response that is not passed on.
+const UNREAD_BYTES: usize = 16 * 1024;
+const UNREAD_TIME: Duration = Duration::from_secs(1);
 
 /// How far an attempt came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +59,8 @@ pub(crate) struct AttemptError {
     pub(crate) message: String,
     /// The connection had carried requests before: the peer may just have closed it for idleness.
     pub(crate) reused: bool,
+    /// The peer was found failing while it was waited for, and there is another.
+    pub(crate) gave_up: bool,
     /// The request, where it can be had back.
     pub(crate) request: Option<Request<RequestBody>>,
 }
@@ -58,17 +70,78 @@ impl AttemptError {
     pub(crate) fn unsent(&self) -> bool {
         self.phase < Phase::Sent
     }
+
+    /// The request, where nothing failed but that there was no room for a connection.
+    pub(crate) fn saturated(&mut self) -> Option<Request<RequestBody>> {
+        if self.reason == Reason::Saturated {
+            self.request.take()
+        } else {
+            None
+        }
+    }
+
+    /// Whether it speaks against its peer. A connection that was closed for idleness does not, nor a
+    /// request that was given back, nor one that we gave up.
+    pub(crate) fn blames_peer(&self) -> bool {
+        match self.phase {
+            _ if self.gave_up => false,
+            Phase::Connect | Phase::Handshake => self.reason != Reason::Saturated,
+            Phase::Unsent => false,
+            Phase::Sent => !self.reused || self.reason != Reason::UpstreamReset,
+        }
+    }
 }
 
 /// The limits of one attempt.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+#[derive(Clone, Copy)]
+pub(crate) struct Limits<'a> {
     /// To connect, TLS included.
     pub(crate) connect: Option<Duration>,
     /// From the request being handed over to the response's head.
     pub(crate) head: Option<Duration>,
     /// How long ago a kept connection may have been used last; zero takes none.
     pub(crate) fresh: Duration,
+    pub(crate) patience: Patience<'a>,
+}
+
+/// When a peer is waited for no longer: it is found failing, another may be picked, and it does no harm to
+/// ask that one.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience<'a> {
+    /// Peers that failed this request.
+    pub(crate) tried: &'a [u32],
+    /// Whether the request may be sent again once it was sent.
+    pub(crate) repeatable: bool,
+    /// Its body, if it has one.
+    pub(crate) progress: Option<&'a Progress>,
+    /// The peer was out when it was picked: that is no news, and the request is here to find out.
+    pub(crate) on_trial: bool,
+}
+
+impl Patience<'_> {
+    /// While nothing was sent.
+    fn ends_unsent(&self, upstream: &Upstream, peer: &Peer) -> bool {
+        self.lost(peer) && self.elsewhere(upstream)
+    }
+
+    /// While the head of the response is waited for.
+    fn ends_sent(&self, upstream: &Upstream, peer: &Peer) -> bool {
+        self.lost(peer)
+            && self.repeatable
+            && self.progress.is_none_or(Progress::replayable)
+            && self.elsewhere(upstream)
+    }
+
+    fn lost(&self, peer: &Peer) -> bool {
+        !self.on_trial && peer.state.out()
+    }
+
+    fn elsewhere(&self, upstream: &Upstream) -> bool {
+        upstream.eligible().peers.iter().any(|index| {
+            let other = upstream.peers.get(*index as usize);
+            other.is_some_and(|other| !other.state.out()) && !self.tried.contains(index)
+        })
+    }
 }
 
 /// What a response holds of its connection; dropping it before `release` closes the connection or
@@ -99,6 +172,30 @@ impl Lease {
         }
     }
 
+    /// The response is of no use any more: a small one is read to its end, so that its connection can be
+    /// kept. What takes longer, or is larger, costs the connection.
+    pub(crate) fn release_after(self, mut rest: Incoming) {
+        if rest.is_end_stream() {
+            return self.release();
+        }
+        let drain = async move {
+            let mut left = UNREAD_BYTES;
+            loop {
+                match std::future::poll_fn(|cx| Pin::new(&mut rest).poll_frame(cx)).await {
+                    None => return self.release(),
+                    Some(Err(_)) => return,
+                    Some(Ok(frame)) => {
+                        match left.checked_sub(frame.data_ref().map_or(0, bytes::Bytes::len)) {
+                            Some(less) => left = less,
+                            None => return,
+                        }
+                    }
+                }
+            }
+        };
+        tokio::task::spawn_local(tokio::time::timeout(UNREAD_TIME, drain));
+    }
+
     /// The peer said how long it keeps idle connections (`Keep-Alive: timeout=N`): stay below it.
     pub(crate) fn keep_at_most(&mut self, limit: Duration) {
         if let Self::Http1 { keep, .. } = self {
@@ -113,7 +210,7 @@ pub(crate) async fn send(
     upstream: &Upstream,
     peer: &Peer,
     request: Request<RequestBody>,
-    limits: Limits,
+    limits: Limits<'_>,
 ) -> Result<(Response<Incoming>, Lease), Box<AttemptError>> {
     let key = PoolKey {
         peer: peer.state.id,
@@ -131,11 +228,11 @@ async fn send_http1(
     peer: &Peer,
     key: PoolKey,
     request: Request<RequestBody>,
-    limits: Limits,
+    limits: Limits<'_>,
 ) -> Result<(Response<Incoming>, Lease), Box<AttemptError>> {
-    let (mut sender, reused) = match ready_http1(pool, key, limits.fresh).await {
+    let (mut sender, reused) = match ready_http1(pool, key, limits).await {
         Some(sender) => (sender, true),
-        None => match connect(upstream, peer, limits.connect, handshake_http1).await {
+        None => match connect(&pool.waiting, upstream, peer, limits, handshake_http1).await {
             Ok(sender) => (sender, false),
             Err(mut error) => {
                 error.request = Some(request);
@@ -143,7 +240,8 @@ async fn send_http1(
             }
         },
     };
-    let answer = within(limits.head, sender.try_send_request(request)).await;
+    let sending = sender.try_send_request(request);
+    let answer = answer(&pool.waiting, upstream, peer, limits, sending).await;
     let response = classify(answer, limits.head, reused)?;
     let keep = pool::KEEP;
     let state = Arc::clone(&peer.state);
@@ -160,12 +258,20 @@ async fn send_http1(
 }
 
 /// A kept connection that can take a request now.
-async fn ready_http1(pool: &Pool, key: PoolKey, fresh: Duration) -> Option<Http1> {
-    if fresh.is_zero() {
+async fn ready_http1(pool: &Pool, key: PoolKey, limits: Limits<'_>) -> Option<Http1> {
+    if limits.fresh.is_zero() {
         return None;
     }
     let now = Instant::now();
-    while let Some(mut sender) = pool.take(key, fresh, now) {
+    while let Some((mut sender, idle)) = pool.take(key, limits.fresh, now) {
+        // What cannot be repeated must not meet a connection that its peer has just closed: the runtime looks
+        // at its sockets once more before.
+        if !limits.patience.repeatable && idle > SETTLED {
+            tokio::task::yield_now().await;
+            if sender.is_closed() {
+                continue;
+            }
+        }
         if sender.is_ready() || sender.ready().await.is_ok() {
             return Some(sender);
         }
@@ -179,7 +285,7 @@ async fn send_http2(
     peer: &Peer,
     key: PoolKey,
     request: Request<RequestBody>,
-    limits: Limits,
+    limits: Limits<'_>,
 ) -> Result<(Response<Incoming>, Lease), Box<AttemptError>> {
     let (slot, reused) = match shared(pool, upstream, peer, key, limits).await {
         Ok(found) => found,
@@ -189,7 +295,8 @@ async fn send_http2(
         }
     };
     let mut sender = slot.sender();
-    let answer = within(limits.head, sender.try_send_request(request)).await;
+    let sending = sender.try_send_request(request);
+    let answer = answer(&pool.waiting, upstream, peer, limits, sending).await;
     let response = classify(answer, limits.head, reused).inspect_err(|error| {
         if error.phase == Phase::Unsent {
             slot.retire();
@@ -203,19 +310,23 @@ async fn shared(
     upstream: &Upstream,
     peer: &Peer,
     key: PoolKey,
-    limits: Limits,
+    limits: Limits<'_>,
 ) -> Result<(StreamSlot, bool), Box<AttemptError>> {
     loop {
         match pool.share(key, &peer.state) {
             SharedTurn::Use(slot) => return Ok((slot, true)),
-            SharedTurn::Wait(opening) => opening.notified().await,
+            SharedTurn::Wait(opening) => {
+                let ends = || limits.patience.ends_unsent(upstream, peer);
+                let opened = pool.waiting.unless(ends, opening.notified()).await;
+                opened.ok_or_else(|| given_up(Phase::Connect, false))?;
+            }
             SharedTurn::Open => {
                 let mut turn = OpenTurn {
                     pool,
                     key,
                     done: false,
                 };
-                let sender = connect(upstream, peer, limits.connect, handshake_http2).await;
+                let sender = connect(&pool.waiting, upstream, peer, limits, handshake_http2).await;
                 turn.done = true;
                 let (sender, error) = match sender {
                     Ok(sender) => (Some(sender), None),
@@ -253,9 +364,45 @@ async fn within<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Outp
     }
 }
 
-/// Reads hyper's outcome of a request: `None` is the limit passing.
+type Answer = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+/// Why there is no answer.
+enum Silence {
+    TimedOut,
+    GaveUp,
+}
+
+/// Waits for the head of a response.
+async fn answer(
+    waiting: &Waiting,
+    upstream: &Upstream,
+    peer: &Peer,
+    limits: Limits<'_>,
+    sending: impl Future<Output = Answer>,
+) -> Result<Answer, Silence> {
+    let ends = || limits.patience.ends_sent(upstream, peer);
+    match waiting.unless(ends, within(limits.head, sending)).await {
+        Some(Some(answer)) => Ok(answer),
+        Some(None) => Err(Silence::TimedOut),
+        None => Err(Silence::GaveUp),
+    }
+}
+
+/// The peer was found failing meanwhile. Were there no other after all, the client would be told of them all.
+fn given_up(phase: Phase, reused: bool) -> Box<AttemptError> {
+    Box::new(AttemptError {
+        phase,
+        reason: Reason::NoEligiblePeer,
+        message: "the peer was found failing while it was waited for".to_owned(),
+        reused,
+        gave_up: true,
+        request: None,
+    })
+}
+
+/// Reads hyper's outcome of a request.
 fn classify(
-    answer: Option<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+    answer: Result<Answer, Silence>,
     limit: Option<Duration>,
     reused: bool,
 ) -> Result<Response<Incoming>, Box<AttemptError>> {
@@ -265,16 +412,18 @@ fn classify(
             reason,
             message,
             reused,
+            gave_up: false,
             request,
         }))
     };
     match answer {
-        Some(Ok(response)) if !sanitize::is_framed_once(response.headers()) => {
+        Ok(Ok(response)) if !sanitize::is_framed_once(response.headers()) => {
             let message = "the end of the response is not certain".to_owned();
             failed(Phase::Sent, Reason::ProtocolError, message, None)
         }
-        Some(Ok(response)) => Ok(response),
-        None => {
+        Ok(Ok(response)) => Ok(response),
+        Err(Silence::GaveUp) => Err(given_up(Phase::Sent, reused)),
+        Err(Silence::TimedOut) => {
             let limit = limit.unwrap_or_default();
             failed(
                 Phase::Sent,
@@ -283,7 +432,7 @@ fn classify(
                 None,
             )
         }
-        Some(Err(mut error)) => {
+        Ok(Err(mut error)) => {
             if let Some(request) = error.take_message() {
                 let message = format!("the connection was closed: {}", error.error());
                 return failed(Phase::Unsent, Reason::UpstreamReset, message, Some(request));
@@ -301,15 +450,15 @@ fn classify(
     }
 }
 
-/// Whether the peer said that it did not look at the stream (RFC 9113 §8.7).
+/// Whether the peer said that it did not look at the stream (RFC 9113 §8.7). Of a peer's GOAWAY h2 only tells
+/// the streams above the last one that the peer took on; those below end as they end.
 fn refused_stream(error: &hyper::Error) -> bool {
     let source = std::error::Error::source(error);
     source
         .and_then(|source| source.downcast_ref::<h2::Error>())
         .is_some_and(|error| {
             error.is_remote()
-                && (error.reason() == Some(h2::Reason::REFUSED_STREAM)
-                    || (error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR)))
+                && (error.reason() == Some(h2::Reason::REFUSED_STREAM) || error.is_go_away())
         })
 }
 
@@ -324,11 +473,12 @@ fn describe(error: &hyper::Error) -> String {
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
-/// Opens a connection within `limit`, TLS and HTTP handshakes included.
+/// Opens a connection within its limit, TLS and HTTP handshakes included.
 async fn connect<T>(
+    waiting: &Waiting,
     upstream: &Upstream,
     peer: &Peer,
-    limit: Option<Duration>,
+    limits: Limits<'_>,
     handshake: impl AsyncFn(Box<dyn Stream>) -> hyper::Result<T>,
 ) -> Result<T, Box<AttemptError>> {
     let failed = |phase, reason, message| {
@@ -337,8 +487,14 @@ async fn connect<T>(
             reason,
             message,
             reused: false,
+            gave_up: false,
             request: None,
         })
+    };
+    // It had room when it was picked: another worker was faster.
+    let Some(seat) = ConnectionSeat::take(&peer.state) else {
+        let message = "no room for a connection".to_owned();
+        return Err(failed(Phase::Connect, Reason::Saturated, message));
     };
     let open = async {
         let stream = TcpStream::connect(peer.config.address)
@@ -352,6 +508,7 @@ async fn connect<T>(
             })?;
         // Latency is worth more than packets; a failure to say so is not worth the request.
         let _ = stream.set_nodelay(true);
+        let stream = Seated::new(stream, seat);
         let stream: Box<dyn Stream> = match &upstream.tls {
             None => Box::new(stream),
             Some(tls) => {
@@ -379,10 +536,12 @@ async fn connect<T>(
             )
         })
     };
-    match within(limit, open).await {
-        Some(opened) => opened,
-        None => {
-            let limit = limit.unwrap_or_default();
+    let ends = || limits.patience.ends_unsent(upstream, peer);
+    match waiting.unless(ends, within(limits.connect, open)).await {
+        Some(Some(opened)) => opened,
+        None => Err(given_up(Phase::Connect, false)),
+        Some(None) => {
+            let limit = limits.connect.unwrap_or_default();
             let message = format!("no connection within {limit:?}");
             Err(failed(Phase::Connect, Reason::ConnectTimeout, message))
         }
@@ -415,18 +574,20 @@ async fn handshake_http2(stream: Box<dyn Stream>) -> hyper::Result<Http2> {
 
 /// A connection of its own for an upgrade; it never sees the pool.
 pub(crate) async fn send_upgrade(
+    waiting: &Waiting,
     upstream: &Upstream,
     peer: &Peer,
     request: Request<RequestBody>,
-    limits: Limits,
+    limits: Limits<'_>,
 ) -> Result<Response<Incoming>, Box<AttemptError>> {
-    let mut sender = match connect(upstream, peer, limits.connect, handshake_http1).await {
+    let mut sender = match connect(waiting, upstream, peer, limits, handshake_http1).await {
         Ok(sender) => sender,
         Err(mut error) => {
             error.request = Some(request);
             return Err(error);
         }
     };
-    let answer = within(limits.head, sender.try_send_request(request)).await;
+    let sending = sender.try_send_request(request);
+    let answer = answer(waiting, upstream, peer, limits, sending).await;
     classify(answer, limits.head, false)
 }

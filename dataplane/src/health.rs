@@ -1,19 +1,24 @@
 //! Which peers may be picked: Kubernetes' readiness and our own verdicts, merged in one place.
 //!
-//! `standing` is the whole policy. What feeds it is learnt by the `Prober` on its own thread and
-//! kept in `Vitals`; `explain` puts the same facts into words, and never disagrees with it.
+//! `standing` is the whole policy. What feeds it is learnt by the `Prober` and the outlier `Detector` on
+//! a thread of their own and kept in `Vitals`; `explain` puts the same facts into words, and never disagrees with it.
 
 mod check;
 mod explain;
+mod grpc_check;
 mod http_check;
+mod latency;
 #[cfg(test)]
 mod origin;
+pub(crate) mod outlier;
 mod prober;
 mod tcp_check;
 mod threshold;
 mod vitals;
 
-pub(crate) use explain::{Explanation, explain};
+pub(crate) use explain::{Explanation, ejection, explain};
+pub use outlier::Rule as EjectionRule;
+pub(crate) use outlier::{Detector, EjectionCounters, OutlierTarget};
 pub(crate) use prober::{ProbeCounters, ProbeKey, ProbeTarget, Prober};
 use threshold::Threshold;
 pub(crate) use vitals::{InFlight, Vitals};
@@ -51,8 +56,8 @@ pub enum Standing {
 
 /// The whole policy of health, as a table.
 ///
-/// Without an active check its verdict is void: what a check said before it was taken away must not
-/// keep a peer out for ever.
+/// Without an active check, or without outlier detection, its verdict is void: what was said before it
+/// was taken away must not keep a peer out for ever.
 pub(crate) fn standing(
     policy: &HealthPolicy,
     readiness: Readiness,
@@ -65,6 +70,10 @@ pub(crate) fn standing(
     };
     let probe = match &policy.active {
         Some(_) => probe,
+        None => Verdict::Unknown,
+    };
+    let outlier = match &policy.passive {
+        Some(_) => outlier,
         None => Verdict::Unknown,
     };
     match (readiness, probe, outlier) {
@@ -85,7 +94,7 @@ pub(crate) fn standing(
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::health::testing::policy;
+    use crate::health::testing::{passive, policy};
 
     const VERDICTS: [Verdict; 3] = [Verdict::Unknown, Verdict::Pass, Verdict::Fail];
 
@@ -136,6 +145,11 @@ mod tests {
                                 other => panic!("{other}"),
                             };
                             for outlier in VERDICTS {
+                                assert_eq!(standing(&policy, readiness, probe, outlier), wanted);
+                                let policy = HealthPolicy {
+                                    passive: Some(passive()),
+                                    ..policy.clone()
+                                };
                                 let wanted = match outlier {
                                     Verdict::Fail => Standing::Exclude,
                                     Verdict::Unknown | Verdict::Pass => wanted,
@@ -168,8 +182,21 @@ pub(crate) mod testing {
     use std::time::Duration;
 
     use crate::config::{
-        ActiveCheck, CheckKind, HealthPolicy, HttpCheck, Initial, Percent, StatusRange, Terminating,
+        ActiveCheck, CheckKind, HealthPolicy, HttpCheck, Initial, OutlierPolicy, Percent,
+        StatusRange, Terminating,
     };
+
+    /// 5 errors in a row; 10 s, at most a minute; half of the peers.
+    pub(crate) fn passive() -> OutlierPolicy {
+        OutlierPolicy {
+            consecutive_errors: 5,
+            consecutive_5xx: 0,
+            error_percent: None,
+            base_ejection: Duration::from_secs(10),
+            max_ejection: Duration::from_secs(60),
+            max_ejected: Percent::new(50).unwrap_or_default(),
+        }
+    }
 
     pub(crate) fn http_check(path: &str) -> HttpCheck {
         HttpCheck {

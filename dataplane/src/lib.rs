@@ -28,6 +28,7 @@ mod listen;
 mod pipeline;
 mod route;
 mod sanitize;
+mod session;
 mod tunnel;
 
 mod balance;
@@ -36,6 +37,7 @@ mod forward;
 pub mod health;
 mod pool;
 mod retry;
+mod waiting;
 
 mod access_log;
 mod metrics;

@@ -11,10 +11,13 @@
 //! | `hale_request_duration_seconds` | `upstream` | from the request's head to the last byte of the response |
 //! | `hale_upstream_attempts_total` | `upstream`, `outcome` | attempts, by what came of them |
 //! | `hale_upstream_retries_total` | `upstream` | attempts after the first |
+//! | `hale_upstream_retries_refused_total` | `upstream` | attempts that the retry budget had no room for |
 //! | `hale_upstream_in_flight` | `upstream` | requests that peers are answering |
 //! | `hale_upstream_waiting` | `upstream` | requests that wait for a peer |
 //! | `hale_upstream_waits_total` | `upstream`, `result` (`served`, `timeout`, `refused`, `left`: the client went away) | requests that had to wait for a peer |
 //! | `hale_probes_total` | `upstream`, `result` (`pass`, `fail`) | active checks |
+//! | `hale_ejections_total` | `upstream`, `rule` | peers taken out for what they answered |
+//! | `hale_upstream_panic` | `upstream` | 1 while failing verdicts are ignored |
 //! | `hale_peers` | `upstream`, `standing`, `reason` | peers now; `reason` is empty where all is well |
 //! | `hale_rejects_total` | `reason` | answers that the proxy gave by itself |
 //! | `hale_connections` | `listener` | connections that are open |
@@ -38,11 +41,16 @@ use std::{
 
 use prometheus_client::registry::Registry;
 
-use crate::{config::UpstreamId, health::ProbeCounters, reason::Reason, report::Report};
+use crate::{
+    config::UpstreamId,
+    health::{EjectionCounters, ProbeCounters},
+    reason::Reason,
+    report::Report,
+};
 
 use shard::Shard;
 
-pub(crate) use queue::{QueueCounters, Waited, Waiting};
+pub(crate) use queue::{QueueCounters, Wait, Waited};
 
 mod exposition;
 mod queue;
@@ -67,13 +75,15 @@ pub(crate) enum Outcome {
     ProtocolError,
     /// The peer was at its limit.
     Saturated,
+    /// The peer was found failing while it was waited for.
+    PeerFailed,
     /// The client went away first.
     Cancelled,
 }
 
 impl Outcome {
     /// Every outcome; the position of each is its index in a shard.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Answered(0),
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -82,6 +92,7 @@ impl Outcome {
         Self::UpstreamTimeout,
         Self::ProtocolError,
         Self::Saturated,
+        Self::PeerFailed,
         Self::Cancelled,
     ];
 
@@ -96,6 +107,7 @@ impl Outcome {
             Self::UpstreamTimeout => Reason::UpstreamTimeout.as_str(),
             Self::ProtocolError => Reason::ProtocolError.as_str(),
             Self::Saturated => Reason::Saturated.as_str(),
+            Self::PeerFailed => "PeerFailed",
             Self::Cancelled => "Cancelled",
         }
     }
@@ -110,7 +122,8 @@ impl Outcome {
             Self::UpstreamTimeout => 5,
             Self::ProtocolError => 6,
             Self::Saturated => 7,
-            Self::Cancelled => 8,
+            Self::PeerFailed => 8,
+            Self::Cancelled => 9,
         }
     }
 }
@@ -121,6 +134,7 @@ pub(crate) struct UpstreamMetrics {
     shards: Box<[Shard]>,
     probes: Arc<ProbeCounters>,
     queue: QueueCounters,
+    ejections: Arc<EjectionCounters>,
 }
 
 impl UpstreamMetrics {
@@ -129,6 +143,7 @@ impl UpstreamMetrics {
             shards: (0..shards).map(|_| Shard::default()).collect(),
             probes: Arc::default(),
             queue: QueueCounters::default(),
+            ejections: Arc::default(),
         }
     }
 
@@ -147,6 +162,11 @@ impl UpstreamMetrics {
         self.shard().retry();
     }
 
+    /// The budget had no room for another attempt.
+    pub(crate) fn retry_refused(&self) {
+        self.shard().retry_refused();
+    }
+
     /// Where the checks of the upstream's peers are counted.
     pub(crate) fn probes(&self) -> &Arc<ProbeCounters> {
         &self.probes
@@ -155,6 +175,11 @@ impl UpstreamMetrics {
     /// Where requests that wait for a peer are counted.
     pub(crate) fn queue(&self) -> &QueueCounters {
         &self.queue
+    }
+
+    /// Where the ejections of the upstream's peers are counted.
+    pub(crate) fn ejections(&self) -> &Arc<EjectionCounters> {
+        &self.ejections
     }
 
     fn shard(&self) -> &Shard {

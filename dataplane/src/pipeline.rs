@@ -288,7 +288,12 @@ async fn proxy(
     let deadline = deadline(exchange, policy, &parts.headers);
     let upgrade = websocket.then(|| tunnel::Client::take(&mut parts));
     exchange.wish = Wish::of(upstream, exchange, &parts.headers);
-    let nature = Nature::of(&parts.method, &parts.headers, policy.retry.as_ref());
+    let nature = Nature::of(
+        &parts.method,
+        &parts.headers,
+        policy.retry.as_ref(),
+        upstream.config.protocol,
+    );
     let tls = upstream.tls.is_some();
     let head = upstream_head(
         exchange,
@@ -313,7 +318,7 @@ async fn proxy(
         RequestBody::empty()
     } else {
         let progress = Rc::new(Progress::default());
-        if nature.repeatable {
+        if nature.kept() {
             progress.keep();
         }
         exchange.progress = Some(Rc::clone(&progress));

@@ -2,7 +2,7 @@
 //!
 //! HTTP/1 connections are kept as a stack, so that the most recently used is used next and the rest
 //! age out; HTTP/2 connections are shared up to their streams. Connections of a peer that drains, fails
-//! or leaves are dropped at once.
+//! or leaves are dropped at once, and who waits for a peer that fails is told.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,7 +15,7 @@ use std::{
 use hyper::client::conn::{http1, http2};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{admission::Gate, body::RequestBody, table::PeerState};
+use crate::{admission::Gate, body::RequestBody, table::PeerState, waiting::Waiting};
 
 /// How long an unused connection is kept: less than the 5 s after which Node, uvicorn and Apache close.
 pub(crate) const KEEP: Duration = Duration::from_secs(4);
@@ -44,6 +44,8 @@ pub(crate) type Http2 = http2::SendRequest<RequestBody>;
 pub(crate) struct Pool {
     /// Tells it from those of other workers; not 0.
     id: u64,
+    /// Requests that wait for a peer.
+    pub(crate) waiting: Waiting,
     peers: RefCell<HashMap<PoolKey, PeerPool>>,
 }
 
@@ -103,6 +105,7 @@ impl Pool {
     pub(crate) fn new(id: u64) -> Self {
         Self {
             id,
+            waiting: Waiting::default(),
             peers: RefCell::default(),
         }
     }
@@ -153,8 +156,13 @@ impl Pool {
         }
     }
 
-    /// An idle HTTP/1 connection that was used within `fresh`, most recent first.
-    pub(crate) fn take(&self, key: PoolKey, fresh: Duration, now: Instant) -> Option<Http1> {
+    /// An idle HTTP/1 connection that was used within `fresh`, most recent first, and how long it was idle.
+    pub(crate) fn take(
+        &self,
+        key: PoolKey,
+        fresh: Duration,
+        now: Instant,
+    ) -> Option<(Http1, Duration)> {
         let mut peers = self.peers.borrow_mut();
         let pool = peers.get_mut(&key)?;
         while let Some(idle) = pool.idle.pop() {
@@ -167,7 +175,7 @@ impl Pool {
                 pool.idle.push(idle);
                 return None;
             }
-            return Some(idle.sender);
+            return Some((idle.sender, age));
         }
         None
     }
@@ -189,6 +197,9 @@ impl Pool {
                 since: Instant::now(),
                 keep,
             });
+            if state.gate.limited() {
+                state.gate.wake();
+            }
         }
     }
 
@@ -238,6 +249,7 @@ impl Pool {
 
     /// Drops what is over its age and all that leads to peers which are out.
     pub(crate) fn prune(&self, now: Instant) {
+        self.waiting.rouse();
         self.peers.borrow_mut().retain(|_, pool| {
             if pool.state.poolable() {
                 pool.idle.retain(|idle| {

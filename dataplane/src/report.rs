@@ -11,7 +11,7 @@ use crate::{
     admission,
     config::{ByReason, ObjectRef, Readiness, UpstreamId},
     exchange::{self, Taken},
-    health::{self, Standing, Verdict},
+    health::{self, EjectionRule, Standing, Verdict},
     reason::Reason,
     reject, sanitize,
     table::{Peer, PeerTable, Target, Upstream},
@@ -92,6 +92,9 @@ pub struct PeerReport {
     /// The last check that ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_check: Option<CheckReport>,
+    /// That it is out for what it answered requests with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ejection: Option<EjectionReport>,
     /// The last request to it, if that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<ErrorReport>,
@@ -115,6 +118,20 @@ pub struct CheckReport {
     pub message: String,
     /// How many checks in a row have had this result.
     pub in_a_row: u32,
+}
+
+/// Why a peer is ejected, and until when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EjectionReport {
+    /// The rule that it broke.
+    pub rule: EjectionRule,
+    /// How often it was ejected; fewer times the longer it is quiet.
+    pub times: u32,
+    /// When one request is tried.
+    pub until: Timestamp,
+    /// Whether that time has come: the next request decides.
+    pub on_trial: bool,
 }
 
 /// Requests to a peer that failed, with none answered since.
@@ -278,7 +295,7 @@ fn no_peer_message(total: usize, by_reason: &ByReason) -> String {
 
 /// Why a peer is not served, or not now: one with which nothing is wrong may still be at its limit.
 fn explain(upstream: &Upstream, peer: &Peer) -> health::Explanation {
-    let health = &upstream.config.health;
+    let health = upstream.health(peer);
     let mut explanation = health::explain(health, peer.config.readiness, &peer.state.vitals);
     if explanation.reason.is_none()
         && let Some(message) = admission::saturation(upstream, peer)
@@ -304,6 +321,7 @@ fn peer_report(upstream: &Upstream, peer: &Peer, serving: bool) -> PeerReport {
         message: explanation.message,
         since: explanation.since,
         last_check: vitals.last_check().map(|check| (*check).clone()),
+        ejection: health::ejection(upstream.health(peer), vitals),
         requests: vitals.requests(),
         in_flight: vitals.in_flight(),
         last_error: last_error(vitals),

@@ -4,15 +4,19 @@ use std::{fmt, sync::Arc};
 
 mod client;
 mod server;
+mod validity;
 mod words;
 
 pub(crate) use client::ClientTls;
 pub(crate) use server::{CertificateStore, server_config};
 pub(crate) use words::handshake_words;
 
-use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use jiff::Timestamp;
+use rustls::{client::verify_server_name, crypto::aws_lc_rs, sign::CertifiedKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use serde::{Serialize, Serializer};
+
+use crate::config::HostPattern;
 
 /// A certificate chain and its private key. Compares by content; prints its fingerprint, never its key.
 #[derive(Clone)]
@@ -75,6 +79,28 @@ impl Certificate {
     /// `sha256:` and the hex digest of the chain.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    /// When the first certificate of the chain ends, where that can be read.
+    pub fn not_after(&self) -> Option<Timestamp> {
+        validity::not_after(self.key.cert.first()?)
+    }
+
+    /// Whether the certificate is for a host: for every name that a wildcard takes, or, of
+    /// [`HostPattern::Any`], for any name at all.
+    pub fn covers(&self, host: &HostPattern) -> bool {
+        let name = match host {
+            HostPattern::Exact(name) => name.as_str().to_owned(),
+            // No certificate has this very name: it takes a wildcard to cover it.
+            HostPattern::Wildcard(suffix) => format!("hale-asks-for-any-name.{suffix}"),
+            HostPattern::Any => return true,
+        };
+        let leaf = self.key.cert.first();
+        let parsed = leaf.and_then(|leaf| rustls::server::ParsedCertificate::try_from(leaf).ok());
+        match (parsed, ServerName::try_from(name)) {
+            (Some(parsed), Ok(name)) => verify_server_name(&parsed, &name).is_ok(),
+            _ => false,
+        }
     }
 }
 
@@ -155,5 +181,31 @@ impl fmt::Debug for Roots {
 impl Serialize for Roots {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.fingerprint)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_covers_its_names() {
+        let names = ["shop.test", "*.shop.test", "one.other.test"].map(str::to_owned);
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let key = made.signing_key.serialize_pem();
+        let certificate = Certificate::parse(made.cert.pem().as_bytes(), key.as_bytes()).unwrap();
+        for (host, covered) in [
+            ("shop.test", true),
+            ("www.shop.test", true),
+            ("*.shop.test", true),
+            ("a.b.shop.test", false),
+            ("one.other.test", true),
+            ("*.other.test", false),
+            ("", true),
+        ] {
+            let host = HostPattern::parse(host).unwrap();
+            assert_eq!(certificate.covers(&host), covered, "{host}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
-use super::view::{Peer, Status, Upstream};
+use super::view::{Finding, Peer, Status, Upstream};
 
 const COLUMNS: [&str; 9] = [
     "PEER",
@@ -34,17 +34,25 @@ pub(super) fn write(status: &Status, filter: Option<&str>, now: Timestamp) -> St
     for upstream in upstreams {
         write_upstream(&mut text, upstream, &widths, now);
     }
-    if filter.is_none() && !status.findings.is_empty() {
-        text.push_str("\nFindings\n");
-        for finding in &status.findings {
-            let _ = writeln!(
-                text,
-                "  {} {}: {}",
-                finding.object, finding.reason, finding.message
-            );
-        }
+    if filter.is_none() {
+        write_findings(&mut text, "Findings", &status.findings);
     }
     text
+}
+
+/// Findings below a title; nothing where there are none.
+pub(super) fn write_findings(text: &mut String, title: &str, findings: &[Finding]) {
+    if findings.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n{title}");
+    for finding in findings {
+        let _ = writeln!(
+            text,
+            "  {} {}: {}",
+            finding.object, finding.reason, finding.message
+        );
+    }
 }
 
 fn headline(status: &Status, now: Timestamp) -> String {

@@ -85,6 +85,7 @@ fn report(failing: &[bool]) -> Report {
         },
         since: Timestamp::UNIX_EPOCH,
         last_check: None,
+        ejection: None,
         last_error: None,
         requests: 0,
         in_flight: 0,

@@ -93,8 +93,14 @@ pub fn policy_status(
     let known = there.map_or(&[][..], |status| &status.unhealthy_peers);
     let (unhealthy_peers, omitted) = unhealthy(&reached, known);
     let count = Count::of(&reached);
+    let refused = reached
+        .iter()
+        .find(|it| it.peers.is_empty() && it.reason == Some(Reason::TlsError));
     let (healthy, summary) = if reached.is_empty() {
         (None, "no route reaches a target".to_owned())
+    } else if let (Some(upstream), 0) = (refused, count.peers) {
+        // There are pods, and requests are refused before one is thought of: 0/0 would say that there are none.
+        (None, format!("requests are refused: {}", upstream.message))
     } else {
         (
             Some(count.fraction()),

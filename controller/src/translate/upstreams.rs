@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use hale_dataplane::{
-    config::{Action, ObjectRef, Problem, Protocol, Upstream, UpstreamId, UpstreamTls},
+    config::{
+        Action, ObjectRef, Peer, Problem, Protocol, Readiness, Upstream, UpstreamId, UpstreamTls,
+    },
     reason::Reason,
 };
 use k8s_openapi::api::{
@@ -21,6 +23,7 @@ use crate::{
 use super::{
     Findings, endpoints,
     policy::{Policies, TlsParts},
+    probe,
     service::{self, AppProtocol, PortRef},
 };
 
@@ -139,6 +142,10 @@ impl<'a> Upstreams<'a> {
                     self.settings,
                     findings,
                 );
+                if let Some(active) = &health.active {
+                    probe::attach(key, active, &mut peers, self.cluster, findings);
+                }
+                self.tell_failing(key, &peers, findings);
                 let problem = peers
                     .is_empty()
                     .then(|| self.empty(key, service, port, findings));
@@ -158,6 +165,20 @@ impl<'a> Upstreams<'a> {
             health,
             peers,
             problem,
+        }
+    }
+
+    /// Why none of the pods that are there is ready.
+    fn tell_failing(&self, key: &ObjectKey, peers: &[Peer], findings: &mut Findings) {
+        let none_ready =
+            !peers.is_empty() && !peers.iter().any(|it| it.readiness == Readiness::Ready);
+        if none_ready && let Some(EmptyCause::PodsFailing(why)) = self.cluster.empty_cause(key) {
+            findings.add(
+                service::reference(key),
+                FindingReason::PodsFailing,
+                Severity::Warning,
+                format!("no pod of Service {key} is ready: {why}"),
+            );
         }
     }
 
@@ -185,7 +206,7 @@ impl<'a> Upstreams<'a> {
                 FindingReason::PodsNotScheduled,
                 format!("the pods of Service {key} wait for a node: {why}"),
             ),
-            Some(EmptyCause::PodsNotReady(why)) => (
+            Some(EmptyCause::PodsNotReady(why) | EmptyCause::PodsFailing(why)) => (
                 Reason::NoEndpoints,
                 FindingReason::NoEndpoints,
                 format!("no pod of Service {key} has an address yet: {why}"),

@@ -1,4 +1,4 @@
-//! Why a Service has no endpoints: one bounded listing of its pods, made only then.
+//! Why a Service has no ready endpoint: one bounded listing of its pods, made only then.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use hale_dataplane::config::Readiness;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, Service};
 use kube::{Api, Client, api::ListParams};
 use tokio::sync::Notify;
@@ -59,7 +60,7 @@ impl EmptyServices {
                         found.insert(key, cause(&pods));
                     }
                     Err(error) => {
-                        tracing::warn!(service = %key, error = explain(&error), "cannot list the pods of a Service without endpoints");
+                        tracing::warn!(service = %key, error = explain(&error), "cannot list the pods of a Service without ready endpoints");
                     }
                 }
             }
@@ -72,12 +73,15 @@ impl EmptyServices {
     }
 }
 
-/// Services with a selector whose upstream has no peer.
+/// Services with a selector whose upstream has no ready peer.
 fn empty(published: &Published) -> Vec<(ObjectKey, String)> {
     let upstreams = &published.translation.config.upstreams;
     let keys: BTreeSet<ObjectKey> = upstreams
         .iter()
-        .filter(|upstream| upstream.peers.is_empty())
+        .filter(|upstream| {
+            let mut peers = upstream.peers.iter();
+            !peers.any(|peer| peer.readiness == Readiness::Ready)
+        })
         .map(|upstream| ObjectKey::new(&upstream.id.namespace, &upstream.id.service))
         .collect();
     let services = published.cluster.services();
@@ -120,7 +124,45 @@ fn cause(pods: &[Pod]) -> EmptyCause {
     if let Some(condition) = pods.iter().find_map(unscheduled) {
         return EmptyCause::PodsNotScheduled(condition.message.unwrap_or_default());
     }
-    EmptyCause::PodsNotReady(pods.iter().find_map(waiting).unwrap_or_default())
+    match pods.iter().find_map(failing) {
+        Some(why) => EmptyCause::PodsFailing(why),
+        None => EmptyCause::PodsNotReady(pods.iter().find_map(waiting).unwrap_or_default()),
+    }
+}
+
+/// `checkout-7d9f-abcde: CrashLoopBackOff: back-off 5m0s restarting failed container…`; `None` for a pod that is
+/// only starting.
+fn failing(pod: &Pod) -> Option<String> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let status = pod.status.as_ref()?;
+    let init = status.init_container_statuses.iter().flatten();
+    init.chain(status.container_statuses.iter().flatten())
+        .find_map(|container| {
+            let state = container.state.as_ref();
+            if let Some(waiting) = state.and_then(|state| state.waiting.as_ref()) {
+                let reason = waiting.reason.as_deref().unwrap_or_default();
+                if matches!(reason, "" | "ContainerCreating" | "PodInitializing") {
+                    return None;
+                }
+                let parts: Vec<&str> = [Some(reason), waiting.message.as_deref()]
+                    .into_iter()
+                    .flatten()
+                    .collect();
+                return Some(format!("{name}: {}", parts.join(": ")));
+            }
+            // Between two crashes it runs for a moment.
+            let last = container.last_state.as_ref();
+            let ended = last
+                .and_then(|last| last.terminated.as_ref())
+                .filter(|ended| ended.exit_code != 0 && !container.ready)?;
+            Some(format!(
+                "{name}: container {} ended with code {} ({}) and was restarted, {} times by now",
+                container.name,
+                ended.exit_code,
+                ended.reason.as_deref().unwrap_or("Error"),
+                container.restart_count
+            ))
+        })
 }
 
 /// `checkout-7d9f-abcde: ImagePullBackOff: …`, or the pod's phase.
@@ -166,7 +208,17 @@ mod tests {
             "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]}));
         let wanted = "a: ImagePullBackOff: no such image";
-        assert_eq!(cause(&[pulling]), EmptyCause::PodsNotReady(wanted.into()));
+        assert_eq!(cause(&[pulling]), EmptyCause::PodsFailing(wanted.into()));
+        let creating = pod(json!({"phase": "Pending", "containerStatuses": [{
+            "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": "ContainerCreating"}}}]}));
+        let wanted = "a: ContainerCreating";
+        assert_eq!(cause(&[creating]), EmptyCause::PodsNotReady(wanted.into()));
+        let crashed = pod(json!({"phase": "Running", "containerStatuses": [{
+            "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 3,
+            "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}}}]}));
+        let wanted = "a: container c ended with code 1 (Error) and was restarted, 3 times by now";
+        assert_eq!(cause(&[crashed]), EmptyCause::PodsFailing(wanted.into()));
         let done = pod(json!({"phase": "Succeeded"}));
         assert_eq!(
             cause(&[done]),

@@ -119,6 +119,9 @@ impl Gate {
 
     /// Counts a request to a peer, if both have room for it.
     pub(crate) fn seat(self: &Arc<Self>, peer: &Peer) -> Option<Seat> {
+        if !self.limited() {
+            return Some(Seat::unlimited(peer));
+        }
         if !take(&self.requests, &self.max_requests) {
             return None;
         }
@@ -243,6 +246,11 @@ impl Seat {
             in_flight: Some(peer.state.vitals.track()),
             gate: None,
         }
+    }
+
+    /// What the peer's vitals know it by.
+    pub(crate) fn in_flight(&self) -> Option<&InFlight> {
+        self.in_flight.as_ref()
     }
 }
 

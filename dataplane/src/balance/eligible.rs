@@ -77,11 +77,13 @@ mod tests {
     fn policy(panic_threshold: u8) -> HealthPolicy {
         HealthPolicy {
             panic_threshold: Percent::new(panic_threshold).unwrap(),
+            passive: Some(testing::passive()),
             ..testing::policy(Some(Initial::Checking), false, Terminating::LastResort)
         }
     }
 
-    /// Peers as two letters: readiness (r, d, u, g), then the check's verdict (?, +, -).
+    /// Peers as two letters: readiness (r, d, u, g), then the check's verdict (?, +, -), or `x` for one that
+    /// passes and is ejected.
     fn peers(text: &str) -> Vec<(Readiness, Verdict, Verdict)> {
         text.split_whitespace()
             .map(|peer| {
@@ -91,12 +93,12 @@ mod tests {
                     b'u' => Readiness::Unready,
                     _ => Readiness::Gone,
                 };
-                let probe = match peer.as_bytes()[1] {
-                    b'+' => Verdict::Pass,
-                    b'-' => Verdict::Fail,
-                    _ => Verdict::Unknown,
-                };
-                (readiness, probe, Verdict::Unknown)
+                match peer.as_bytes()[1] {
+                    b'+' => (readiness, Verdict::Pass, Verdict::Unknown),
+                    b'-' => (readiness, Verdict::Fail, Verdict::Unknown),
+                    b'x' => (readiness, Verdict::Pass, Verdict::Fail),
+                    _ => (readiness, Verdict::Unknown, Verdict::Unknown),
+                }
             })
             .collect()
     }
@@ -119,6 +121,11 @@ mod tests {
             (100, "r+ r? r-", Standing::Serve, vec![0, 1, 2], true),
             (1, "r- g-", Standing::Serve, vec![0], true),
             (0, "r- r-", Standing::Exclude, vec![], false),
+            // The ejected are out, and count in a panic as those that fail their check.
+            (0, "r+ rx dx", Standing::Serve, vec![0], false),
+            (0, "rx d+", Standing::Draining, vec![1], false),
+            (50, "r+ rx r-", Standing::Serve, vec![0, 1, 2], true),
+            (50, "r+ rx r+", Standing::Serve, vec![0, 2], false),
         ] {
             assert_eq!(
                 eligible(&policy(threshold), peers(text).into_iter()),
@@ -156,11 +163,13 @@ mod tests {
             initial in prop_oneof![Just(None), Just(Some(Initial::Checking)), Just(Some(Initial::Healthy))],
             ignore_readiness: bool,
             never: bool,
+            ejects: bool,
             peers in proptest::collection::vec(any_peer(), 0..30),
         ) {
             let terminating = if never { Terminating::Never } else { Terminating::LastResort };
             let mut policy = testing::policy(initial, ignore_readiness, terminating);
             policy.panic_threshold = Percent::new(threshold).unwrap();
+            policy.passive = ejects.then(testing::passive);
             let result = eligible(&policy, peers.iter().copied());
             let class = |i: &u32| {
                 let (readiness, probe, outlier) = peers[*i as usize];

@@ -37,6 +37,11 @@ impl Wish {
         }
         wish
     }
+
+    /// Whether any peer will do: who has a session is not sent to another peer for that peer's sake.
+    pub(crate) fn may_move(&self) -> bool {
+        self.session.is_none()
+    }
 }
 
 /// An empty value is none: it would send all who have none to one peer.

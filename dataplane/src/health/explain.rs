@@ -176,12 +176,17 @@ fn unproven(active: &ActiveCheck, vitals: &Vitals) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::time::Instant;
 
     use super::*;
     use crate::{
         config::Terminating,
-        health::{Standing, standing, testing::policy},
+        health::{
+            EjectionRule, Standing, standing,
+            testing::{passive, policy},
+        },
         report::CheckReport,
     };
 
@@ -268,6 +273,58 @@ mod tests {
         );
     }
 
+    fn ejecting(policy: HealthPolicy) -> HealthPolicy {
+        HealthPolicy {
+            passive: Some(passive()),
+            ..policy
+        }
+    }
+
+    fn without(policy: HealthPolicy) -> HealthPolicy {
+        HealthPolicy {
+            passive: None,
+            ..policy
+        }
+    }
+
+    fn errors() -> Ejection {
+        Ejection {
+            rule: EjectionRule::ConsecutiveErrors,
+            what: "5 errors in a row (connection reset)".into(),
+            times: 1,
+            length: Duration::from_secs(10),
+            until: stamp(10),
+        }
+    }
+
+    #[test]
+    fn an_ejection_is_told_with_its_end() {
+        let (vitals, policy) = (
+            Vitals::new(Readiness::Ready, Instant::now()),
+            ejecting(policy(None, false, Terminating::LastResort)),
+        );
+        let mut ejection = errors();
+        vitals.eject(ejection.clone(), stamp(0));
+        assert_eq!(
+            say(&policy, Readiness::Ready, &vitals),
+            "Ejected: 5 errors in a row (connection reset), out for 10s, until 2096-10-02T07:06:50Z"
+        );
+        assert_eq!(explain(&policy, Readiness::Ready, &vitals).since, stamp(0));
+        ejection.times = 3;
+        ejection.length = Duration::from_secs(30);
+        vitals.eject(ejection, stamp(0));
+        vitals.offer_trial(Instant::now());
+        assert_eq!(
+            say(&policy, Readiness::Ready, &vitals),
+            "Ejected: 5 errors in a row (connection reset), out for 30s, third time, its next request decides"
+        );
+        let report = super::ejection(&policy, &vitals).unwrap();
+        assert_eq!((report.times, report.on_trial), (3, true));
+        vitals.readmit(stamp(1));
+        assert_eq!(say(&policy, Readiness::Ready, &vitals), "");
+        assert_eq!(super::ejection(&policy, &vitals), None);
+    }
+
     #[test]
     fn a_check_that_was_taken_away_says_nothing() {
         let vitals = Vitals::new(Readiness::Ready, Instant::now());
@@ -275,6 +332,16 @@ mod tests {
         let policy = policy(None, false, Terminating::LastResort);
         assert_eq!(say(&policy, Readiness::Ready, &vitals), "");
         assert!(explain(&policy, Readiness::Ready, &vitals).since < stamp(0));
+    }
+
+    fn agree(policy: &HealthPolicy, readiness: Readiness, vitals: &Vitals) {
+        let standing = standing(policy, readiness, vitals.probe(), vitals.outlier());
+        let explanation = explain(policy, readiness, vitals);
+        assert_eq!(
+            explanation.reason.is_none(),
+            standing == Standing::Serve,
+            "{policy:?} {readiness:?} {vitals:?}"
+        );
     }
 
     /// There is a reason exactly where the standing is not the best.
@@ -292,12 +359,12 @@ mod tests {
                         let policy = policy(initial, ignore_readiness, Terminating::LastResort);
                         let vitals = Vitals::new(readiness, Instant::now());
                         vitals.set_probe(probe, stamp(0));
-                        let standing = standing(&policy, readiness, probe, vitals.outlier());
-                        assert_eq!(
-                            explain(&policy, readiness, &vitals).reason.is_none(),
-                            standing == Standing::Serve,
-                            "{policy:?} {readiness:?} {probe:?}"
-                        );
+                        agree(&policy, readiness, &vitals);
+                        let policy = ejecting(policy);
+                        agree(&policy, readiness, &vitals);
+                        vitals.eject(errors(), stamp(0));
+                        agree(&policy, readiness, &vitals);
+                        agree(&without(policy), readiness, &vitals);
                     }
                 }
             }

@@ -89,6 +89,7 @@ pub(crate) struct ProbeCounters {
 #[derive(Debug)]
 pub(crate) struct Prober {
     targets: mpsc::UnboundedSender<Vec<ProbeTarget>>,
+    runtime: tokio::runtime::Handle,
 }
 
 impl Prober {
@@ -101,11 +102,20 @@ impl Prober {
             .enable_all()
             .build()?;
         let (targets, received) = mpsc::unbounded_channel();
+        let handle = runtime.handle().clone();
         let runner = Runner::new();
         thread::Builder::new()
             .name("hale-health".into())
             .spawn(move || runtime.block_on(runner.run(received, on_transition)))?;
-        Ok(Self { targets })
+        Ok(Self {
+            targets,
+            runtime: handle,
+        })
+    }
+
+    /// Runs something else on the thread, until it is done or the checks end.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
     }
 
     /// Makes the peers that are checked equal to `targets`. Peers that are checked already, by a check

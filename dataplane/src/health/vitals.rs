@@ -15,7 +15,11 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Verdict;
+use super::{
+    Verdict,
+    latency::Latency,
+    outlier::{Ejection, Outcome, Outcomes, Phase},
+};
 use crate::{config::Readiness, reason::Reason, report::CheckReport};
 
 /// How long a peer is avoided after its first connect error; doubles with each later one.
@@ -36,10 +40,14 @@ pub(crate) struct Vitals {
     /// Milliseconds after `born`; 0 is not at all.
     avoid_until: AtomicU64,
     failure: ArcSwapOption<ConnectFailure>,
+    lost: ArcSwapOption<LostRequests>,
     probe: Changing,
     outlier: Changing,
+    outcomes: Outcomes,
+    ejection: ArcSwapOption<Ejection>,
     readiness: Changing,
     last_check: ArcSwapOption<CheckReport>,
+    latency: Latency,
 }
 
 /// The connect errors since the last connection that was made.
@@ -53,6 +61,19 @@ pub(crate) struct ConnectFailure {
     pub(crate) first: Timestamp,
     /// When the last of them happened.
     pub(crate) last: Timestamp,
+}
+
+/// The requests without an answer since the last that was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LostRequests {
+    /// `UpstreamReset`, `UpstreamTimeout` or `ProtocolError`.
+    pub(crate) reason: Reason,
+    /// What happened to the last of them, for people.
+    pub(crate) message: String,
+    /// When the last of them was lost.
+    pub(crate) last: Timestamp,
+    /// How many there are; of those lost at the same moment some may not be counted.
+    pub(crate) in_a_row: u32,
 }
 
 /// A small value, and since when it is what it is. One writer; a reader may see the value a moment
@@ -101,10 +122,14 @@ impl Vitals {
             avoided: AtomicU32::new(0),
             avoid_until: AtomicU64::new(0),
             failure: ArcSwapOption::empty(),
+            lost: ArcSwapOption::empty(),
             probe: Changing::new(unknown, at),
             outlier: Changing::new(unknown, at),
+            outcomes: Outcomes::default(),
+            ejection: ArcSwapOption::empty(),
             readiness: Changing::new(readiness_code(readiness), at),
             last_check: ArcSwapOption::empty(),
+            latency: Latency::default(),
         }
     }
 
@@ -126,6 +151,72 @@ impl Vitals {
     /// Since when the outlier detector says so.
     pub(crate) fn outlier_since(&self) -> Timestamp {
         self.outlier.since()
+    }
+
+    /// Why the outlier detector says `Fail`; `None` while it does not.
+    pub(crate) fn ejection(&self) -> Option<Arc<Ejection>> {
+        self.ejection.load_full()
+    }
+
+    /// Whether one request, and no other, may go to the ejected peer.
+    pub(crate) fn on_trial(&self) -> bool {
+        self.outlier() == Verdict::Fail
+            && !matches!(self.outcomes.phase(), Phase::Out | Phase::Admitted)
+    }
+
+    /// Takes the one trial of an ejected peer; see [`Outcomes::claim_trial`].
+    pub(crate) fn claim_trial(&self, repeatable: bool, early: bool, now: Instant) -> bool {
+        self.outcomes
+            .claim_trial(repeatable, early, self.elapsed(now))
+    }
+
+    /// The peer answered an attempt, of which `in_flight` was the guard.
+    pub(crate) fn answered(&self, status: u16, in_flight: Option<&InFlight>, now: Instant) {
+        self.record_success();
+        let trial = in_flight.is_some_and(|guard| guard.trial);
+        self.outcomes
+            .record(Outcome::Answered(status), trial, self.elapsed(now));
+    }
+
+    /// The peer did not answer an attempt, of which `in_flight` was the guard, and is to blame for it.
+    pub(crate) fn failed(&self, message: &str, in_flight: Option<&InFlight>, now: Instant) {
+        let trial = in_flight.is_some_and(|guard| guard.trial);
+        self.outcomes
+            .record(Outcome::Failed(message), trial, self.elapsed(now));
+    }
+
+    /// What the outlier detector's thread works on.
+    pub(super) fn outcomes(&self) -> &Outcomes {
+        &self.outcomes
+    }
+
+    /// The peer is out. Like all that follows about ejections, for the health thread alone.
+    pub(super) fn eject(&self, ejection: Ejection, at: Timestamp) {
+        self.ejection.store(Some(Arc::new(ejection)));
+        self.outcomes.eject();
+        self.outlier.set(verdict_code(Verdict::Fail), at);
+    }
+
+    /// The ejected peer's time is over: one request may be tried.
+    pub(super) fn offer_trial(&self, now: Instant) {
+        self.outcomes.offer_trial(self.elapsed(now));
+    }
+
+    /// The peer is back.
+    pub(super) fn readmit(&self, at: Timestamp) {
+        self.outlier.set(verdict_code(Verdict::Pass), at);
+        self.outcomes.admit();
+        self.ejection.store(None);
+    }
+
+    /// There is no outlier detection any more: what it said is void. Returns whether that changes a thing.
+    pub(super) fn forget_outlier(&self) -> bool {
+        let changed = self
+            .outlier
+            .set(verdict_code(Verdict::Unknown), Timestamp::now());
+        self.outcomes.forget();
+        self.ejection.store(None);
+        changed
     }
 
     /// Since when Kubernetes says what it says.
@@ -175,7 +266,10 @@ impl Vitals {
     /// [`begin_request`](Self::begin_request) that ends by being dropped, however the request ends.
     pub(crate) fn track(self: &Arc<Self>) -> InFlight {
         self.begin_request();
-        InFlight(Arc::clone(self))
+        InFlight {
+            trial: self.outcomes.begin_trial(),
+            vitals: Arc::clone(self),
+        }
     }
 
     /// [`track`](Self::track), if fewer than `most` requests are in flight.
@@ -186,7 +280,10 @@ impl Vitals {
             })
             .ok()?;
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Some(InFlight(Arc::clone(self)))
+        Some(InFlight {
+            trial: self.outcomes.begin_trial(),
+            vitals: Arc::clone(self),
+        })
     }
 
     /// Requests sent to the peer, since this process knows it.
@@ -239,8 +336,27 @@ impl Vitals {
         }
     }
 
+    /// A request was sent and not answered. Nothing follows from it here: it is only told.
+    pub(crate) fn record_lost_request(&self, reason: Reason, message: impl Into<String>) {
+        let before = self.lost.load().as_deref().map_or(0, |lost| lost.in_a_row);
+        self.lost.store(Some(Arc::new(LostRequests {
+            reason,
+            message: message.into(),
+            last: Timestamp::now(),
+            in_a_row: before.saturating_add(1),
+        })));
+    }
+
+    /// The requests without an answer since the last that was answered.
+    pub(crate) fn lost_requests(&self) -> Option<Arc<LostRequests>> {
+        self.lost.load_full()
+    }
+
     /// A connection was made, or used to good effect: the peer is not avoided any more.
     pub(crate) fn record_success(&self) {
+        if self.lost.load().is_some() {
+            self.lost.store(None);
+        }
         if self.connect_errors.load(Ordering::Relaxed) != 0 {
             self.connect_errors.store(0, Ordering::Relaxed);
             self.avoided.store(0, Ordering::Relaxed);
@@ -262,18 +378,44 @@ impl Vitals {
         (in_a_row > 0).then_some((in_a_row, failure))
     }
 
+    fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.born)
+    }
+
+    /// The head of a response came after `took`; `fine` is whether it was no 5xx.
+    pub(crate) fn record_latency(&self, took: Duration, fine: bool, now: Instant) {
+        let at = self.elapsed_ms(now);
+        if fine {
+            self.latency.record(took, at);
+        } else {
+            self.latency.record_failure(took, at);
+        }
+    }
+
+    /// How many microseconds the peer takes to begin an answer, of late; `None` if that is not known.
+    pub(crate) fn latency(&self, now: Instant) -> Option<f32> {
+        self.latency.read(self.elapsed_ms(now))
+    }
+
     fn elapsed_ms(&self, now: Instant) -> u64 {
-        millis(now.saturating_duration_since(self.born))
+        millis(self.elapsed(now))
     }
 }
 
 /// A request that a peer is answering; dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct InFlight(Arc<Vitals>);
+pub(crate) struct InFlight {
+    vitals: Arc<Vitals>,
+    /// Whether what comes of it decides if an ejected peer is back.
+    trial: bool,
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.end_request();
+        self.vitals.end_request();
+        if self.trial {
+            self.vitals.outcomes.end_trial();
+        }
     }
 }
 

@@ -19,7 +19,11 @@ use super::{
     queue::Waited,
     shard::{BOUNDS, CLASSES, Sums},
 };
-use crate::{health::Standing, reason::Reason, report::Report};
+use crate::{
+    health::{EjectionRule, Standing},
+    reason::Reason,
+    report::Report,
+};
 
 type MakeReport = Box<dyn Fn() -> Report + Send + Sync>;
 
@@ -48,6 +52,7 @@ struct Counted {
     probes: [u64; 2],
     waiting: u64,
     waits: [u64; Waited::ALL.len()],
+    ejections: [u64; EjectionRule::ALL.len()],
 }
 
 impl Collector for Exposition {
@@ -57,6 +62,7 @@ impl Collector for Exposition {
         attempts(&mut encoder, &counted)?;
         waits(&mut encoder, &counted)?;
         probes(&mut encoder, &counted)?;
+        ejections(&mut encoder, &counted)?;
         edge(&mut encoder, &self.metrics)?;
         let report = (self.report)();
         peers(&mut encoder, &report)?;
@@ -75,6 +81,7 @@ impl Exposition {
                 probes: upstream.probes.counts(),
                 waiting: upstream.queue.waiting(),
                 waits: upstream.queue.ended(),
+                ejections: upstream.ejections.counts(),
             })
             .collect()
     }
@@ -154,6 +161,12 @@ fn attempts(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> fmt::Re
         let labels = [("upstream", one.upstream.as_str())];
         seen(&mut metric, &labels, one.sums.retries)?;
     }
+    let help = "Attempts that the retry budget had no room for";
+    let mut metric = counter(encoder, "hale_upstream_retries_refused", help)?;
+    for one in counted {
+        let labels = [("upstream", one.upstream.as_str())];
+        seen(&mut metric, &labels, one.sums.retries_refused)?;
+    }
     Ok(())
 }
 
@@ -162,6 +175,18 @@ fn probes(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> fmt::Resu
     for one in counted {
         for (result, count) in ["pass", "fail"].into_iter().zip(one.probes) {
             let labels = [("upstream", one.upstream.as_str()), ("result", result)];
+            seen(&mut metric, &labels, count)?;
+        }
+    }
+    Ok(())
+}
+
+fn ejections(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> fmt::Result {
+    let help = "Peers taken out for what they answered requests with, by rule";
+    let mut metric = counter(encoder, "hale_ejections", help)?;
+    for one in counted {
+        for (rule, count) in EjectionRule::ALL.iter().zip(one.ejections) {
+            let labels = [("upstream", one.upstream.as_str()), ("rule", rule.as_str())];
             seen(&mut metric, &labels, count)?;
         }
     }
@@ -227,6 +252,13 @@ fn peers(encoder: &mut DescriptorEncoder<'_>, report: &Report) -> fmt::Result {
             ];
             metric.encode_family(&labels)?.encode_gauge(&count)?;
         }
+    }
+    let help = "Whether failing verdicts are ignored, because too few peers were left";
+    let mut metric = gauge(encoder, "hale_upstream_panic", help)?;
+    for upstream in &report.upstreams {
+        metric
+            .encode_family(&[("upstream", upstream.id.to_string().as_str())])?
+            .encode_gauge(&u64::from(upstream.panic))?;
     }
     let help = "Requests that peers are answering";
     let mut metric = gauge(encoder, "hale_upstream_in_flight", help)?;

@@ -59,12 +59,12 @@ impl QueueCounters {
 }
 
 /// One request that waits, until dropped.
-pub(crate) struct Waiting<'a> {
+pub(crate) struct Wait<'a> {
     counters: &'a QueueCounters,
     how: Waited,
 }
 
-impl<'a> Waiting<'a> {
+impl<'a> Wait<'a> {
     pub(crate) fn begin(counters: &'a QueueCounters) -> Self {
         counters.waiting.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -79,7 +79,7 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Wait<'_> {
     fn drop(&mut self) {
         self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
         self.counters.count(self.how);

@@ -46,10 +46,12 @@ fn counts_appear_under_their_names() {
     cart.retry();
     cart.probes().count(true);
     cart.probes().count(false);
+    cart.ejections().count(crate::health::EjectionRule::Trial);
     metrics.reject(Reason::NoRoute);
     metrics.reject(Reason::ShuttingDown);
     let text = scrape(&metrics);
     for line in [
+        r#"hale_ejections_total{upstream="shop/cart:http",rule="trial"} 1"#,
         r#"hale_requests_total{upstream="shop/cart:http",code_class="2xx"} 2"#,
         r#"hale_requests_total{upstream="shop/cart:http",code_class="5xx"} 1"#,
         r#"hale_requests_total{upstream="shop/cart:http",code_class="none"} 1"#,

@@ -47,6 +47,7 @@ fn peer(last: u8, reason: Option<Reason>, message: &str, since: i64) -> PeerRepo
         message: message.into(),
         since: at(since),
         last_check: None,
+        ejection: None,
         last_error: None,
         requests: 0,
         in_flight: 0,
