@@ -28,7 +28,7 @@ use crate::{
     events::{Events, Teller},
     metrics::{Metrics, ResultLabel},
     publish::{Newest, Published},
-    settings::ObjectKey,
+    settings::{ObjectKey, Settings},
     translate::IngressOutcome,
     watch::Watches,
 };
@@ -42,8 +42,10 @@ pub(crate) use policy::{shortened, without_count};
 
 use pace::Pace;
 
-/// The field manager: whose the written fields are.
+/// How the field managers of all Hales begin.
 pub(crate) const MANAGER: &str = "hale";
+/// The longest name of a field manager that the API server takes.
+const MANAGER_LENGTH: usize = 128;
 /// Changes within this time are one change.
 const GATHER: Duration = Duration::from_millis(100);
 /// How often to look without a change: a disagreement of probe and readiness becomes one by lasting.
@@ -73,6 +75,17 @@ pub struct Writer {
     pub addresses: Vec<String>,
     /// The controller's metrics.
     pub metrics: Metrics,
+}
+
+/// The field manager: whose the written fields are. Hales of different controller classes may share a cluster, and none
+/// takes back what another wrote.
+fn manager(settings: &Settings) -> String {
+    let class = &settings.controller_class;
+    if class == hale_crds::CONTROLLER_NAME {
+        return MANAGER.to_owned();
+    }
+    let name = format!("{MANAGER}:{class}");
+    name.chars().take(MANAGER_LENGTH).collect()
 }
 
 /// A leadership that nobody else wants.
@@ -183,8 +196,9 @@ impl Term {
         for write in &writes {
             self.pace.wrote(write.target(), now);
         }
+        let manager = manager(&published.settings);
         let mut results = futures::stream::iter(writes)
-            .map(|write| apply(&writer.client, write))
+            .map(|write| apply(&writer.client, &manager, write))
             .buffer_unordered(AT_ONCE);
         while let Some((write, outcome)) = results.next().await {
             let result = match outcome {
@@ -254,7 +268,12 @@ fn ingresses(writer: &Writer, published: &Published) -> Vec<Write> {
 /// Ingresses that carry a status of ours, and belong to somebody else by now.
 fn released(ingresses: &[Arc<Ingress>], published: &Published) -> Vec<Write> {
     let watched = published.settings.watch_namespace.as_deref();
+    let manager = manager(&published.settings);
     let outcomes = &published.translation.ingresses;
+    let wrote = |ingress: &&Arc<Ingress>| {
+        let mut managers = ingress.metadata.managed_fields.iter().flatten();
+        managers.any(|entry| entry.manager.as_ref() == Some(&manager))
+    };
     let is_ours = |key: &ObjectKey| {
         let find =
             |it: &IngressOutcome| (&*it.namespace, &*it.name).cmp(&(&*key.namespace, &*key.name));
@@ -269,7 +288,7 @@ fn released(ingresses: &[Arc<Ingress>], published: &Published) -> Vec<Write> {
         .collect();
     ingresses
         .iter()
-        .filter(|ingress| ingress.metadata.managed_fields.is_some())
+        .filter(wrote)
         .map(|ingress| key(&ingress.metadata))
         .filter(|key| watched.is_none_or(|watched| key.namespace == watched))
         .filter(|key| known.contains(key) && !is_ours(key))
@@ -285,8 +304,8 @@ enum WriteError {
     Timeout,
 }
 
-async fn apply(client: &Client, write: Write) -> (Write, Result<(), WriteError>) {
-    let params = PatchParams::apply(MANAGER).force();
+async fn apply(client: &Client, manager: &str, write: Write) -> (Write, Result<(), WriteError>) {
+    let params = PatchParams::apply(manager).force();
     let patch = async {
         match &write {
             Write::Policy(key, status) => {
@@ -331,7 +350,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use crate::{
         cluster::{Cluster, Objects},
-        settings::Settings,
         translate::translate,
         watch::Watched,
     };
@@ -361,6 +379,8 @@ mod tests {
             ingress("ours", "hale", &[(MANAGER, "status")]),
             ingress("theirs", "nginx", &[("nginx", "status")]),
             ingress("made", "nginx", &[(MANAGER, "")]),
+            // Of another Hale in the same cluster.
+            ingress("other", "edge", &[("hale:edge.example/hale", "status")]),
         ];
         let cluster = Cluster::new(Objects {
             ingresses: ingresses.clone(),

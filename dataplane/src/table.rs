@@ -250,7 +250,7 @@ impl Upstream {
             trials |= on_trial;
             peer.state.set_out(!picked && self.fails(peer));
         }
-        self.gate.note_empty(next.peers.is_empty(), Instant::now());
+        self.gate.note_empty(next.peers.is_empty(), now);
         self.trials.store(trials, Ordering::Relaxed);
         if changed || !current.warms(warming.as_ref()) {
             let next = Candidates::new(next, self.ring.as_ref(), warming);

@@ -1,9 +1,9 @@
 //! The health engine on real pods: checks that come from the pods themselves, ejection, and sessions.
 
-use crate::origin::{Origin, ingress};
+use crate::origin::{Backend, Origin, ingress};
 use crate::stage::{SOON, Stage};
 use anyhow::{Context as _, ensure};
-use hale_e2e::client::Ask;
+use hale_e2e::client::{Answer, Ask};
 use hale_e2e::wait::until;
 
 /// A policy `checkout` for the port `http` of the Service of that name.
@@ -12,6 +12,18 @@ fn policy(sections: &str) -> String {
         "---\napiVersion: hale-ingress.io/v1alpha1\nkind: UpstreamPolicy\nmetadata: {{name: checkout}}\nspec:\n  \
          targetRefs: [{{group: '', kind: Service, name: checkout, sectionName: http}}]\n  {sections}\n"
     )
+}
+
+/// Three pods behind an Ingress, and a policy in force for them. Gives the host and the pods.
+async fn shop(stage: &Stage, sections: &str) -> anyhow::Result<(String, Vec<Backend>)> {
+    let origin = Origin::new("checkout", 3);
+    let host = stage.host("www");
+    stage.apply(&ingress("shop", &host, "checkout")).await?;
+    stage.apply(&policy(sections)).await?;
+    stage.start(&[&origin]).await?;
+    stage.serves(&host, "/", &origin).await?;
+    stage.condition("checkout", "Healthy", "True", SOON).await?;
+    Ok((host, origin.pods(stage).await?))
 }
 
 /// Waits until `kubectl describe` of the policy has all of these.
@@ -30,22 +42,18 @@ async fn describes(stage: &Stage, wanted: &[&str]) -> anyhow::Result<()> {
     .await
 }
 
+/// The pod that answered.
+fn answered_by(answer: &Answer) -> anyhow::Result<String> {
+    let pod = answer.json()?["pod"].as_str().map(str::to_owned);
+    pod.context("the answer names no pod")
+}
+
 pub(crate) async fn a_check_is_taken_from_the_pods_own_readiness_probe(
     stage: &Stage,
 ) -> anyhow::Result<()> {
-    let origin = Origin::new("checkout", 3);
-    let host = stage.host("www");
-    stage.apply(&ingress("shop", &host, "checkout")).await?;
     // Kubernetes' own word is ignored, so that what follows can only come from the check.
-    stage
-        .apply(&policy(
-            "healthCheck: {readiness: Ignore, active: {fromReadinessProbe: {}}}",
-        ))
-        .await?;
-    stage.start(&[&origin]).await?;
-    stage.serves(&host, "/", &origin).await?;
-    stage.condition("checkout", "Healthy", "True", SOON).await?;
-    let pods = origin.pods(stage).await?;
+    let sections = "healthCheck: {readiness: Ignore, active: {fromReadinessProbe: {}}}";
+    let (_, pods) = shop(stage, sections).await?;
     pods[1].set("ready=false").await?;
     describes(
         stage,
@@ -66,18 +74,8 @@ pub(crate) async fn a_check_is_taken_from_the_pods_own_readiness_probe(
 pub(crate) async fn a_pod_that_answers_errors_is_ejected_and_readmitted(
     stage: &Stage,
 ) -> anyhow::Result<()> {
-    let origin = Origin::new("checkout", 3);
-    let host = stage.host("www");
-    stage.apply(&ingress("shop", &host, "checkout")).await?;
-    stage
-        .apply(&policy(
-            "healthCheck: {passive: {consecutive5xx: 3, baseEjection: 3s}}",
-        ))
-        .await?;
-    stage.start(&[&origin]).await?;
-    stage.serves(&host, "/", &origin).await?;
-    stage.condition("checkout", "Healthy", "True", SOON).await?;
-    let pods = origin.pods(stage).await?;
+    let sections = "healthCheck: {passive: {consecutive5xx: 3, baseEjection: 3s}}";
+    let (host, pods) = shop(stage, sections).await?;
     let load = stage.load(&host, 50).await?;
     pods[0].set("traffic=500").await?;
     describes(stage, &["Ejected", &pods[0].name, "5xx"]).await?;
@@ -104,37 +102,24 @@ pub(crate) async fn a_pod_that_answers_errors_is_ejected_and_readmitted(
 pub(crate) async fn a_session_stays_with_its_pod_and_moves_when_that_is_out(
     stage: &Stage,
 ) -> anyhow::Result<()> {
-    let origin = Origin::new("checkout", 3);
-    let host = stage.host("www");
-    stage.apply(&ingress("shop", &host, "checkout")).await?;
+    let sections = "sessionPersistence: {type: Cookie, sessionName: CART}";
+    let (host, pods) = shop(stage, sections).await?;
+    // The pods are in force before the policy is in every replica.
     stage
-        .apply(&policy(
-            "sessionPersistence: {type: Cookie, sessionName: CART}",
-        ))
+        .every_hale("sessions to begin", &Ask::get(&host, "/"), |answer| {
+            let answer = answer.want(200)?;
+            ensure!(
+                answer.header("set-cookie").starts_with("CART="),
+                "{:?}",
+                answer.headers
+            );
+            Ok(())
+        })
         .await?;
-    stage.start(&[&origin]).await?;
-    stage.serves(&host, "/", &origin).await?;
-    let pods = origin.pods(stage).await?;
-    let (mut cookie, mut pod) = (String::new(), String::new());
-    until("a session to begin", SOON, || async {
-        let answer = stage.get(&host, "/").await?.want(200)?;
-        ensure!(
-            answer.header("set-cookie").starts_with("CART="),
-            "{:?}",
-            answer.headers
-        );
-        Ok(())
-    })
-    .await?;
     let answer = stage.get(&host, "/").await?.want(200)?;
-    cookie.push_str(
-        answer
-            .header("set-cookie")
-            .split(';')
-            .next()
-            .unwrap_or_default(),
-    );
-    pod.push_str(answer.json()?["pod"].as_str().unwrap_or_default());
+    let cookie = answer.header("set-cookie").split(';').next();
+    let cookie = cookie.context("no cookie")?.to_owned();
+    let pod = answered_by(&answer)?;
     let ask = Ask::get(&host, "/").header("cookie", &cookie);
     // Every replica knows the session, whichever began it.
     for _ in 0..10 {

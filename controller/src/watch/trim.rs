@@ -59,20 +59,23 @@ impl Watched for Ingress {
     fn trim(&mut self) {
         let ours = self.metadata.managed_fields.take();
         metadata(&mut self.metadata, &[], &["kubernetes.io/ingress.class"]);
-        // Whether its status is ours to take back.
-        self.metadata.managed_fields = ours
+        // Whether its status is a Hale's to take back.
+        let ours: Vec<_> = ours
             .into_iter()
             .flatten()
-            .find(|entry| {
-                entry.manager.as_deref() == Some(MANAGER)
+            .filter(|entry| {
+                let manager = entry.manager.as_deref().unwrap_or_default();
+                manager.starts_with(MANAGER)
                     && entry.operation.as_deref() == Some("Apply")
                     && entry.subresource.as_deref() == Some("status")
             })
             .map(|mut entry| {
                 entry.fields_v1 = None;
                 entry.time = None;
-                vec![entry]
-            });
+                entry
+            })
+            .collect();
+        self.metadata.managed_fields = (!ours.is_empty()).then_some(ours);
     }
 
     fn same(&self, other: &Self) -> bool {
