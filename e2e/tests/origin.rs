@@ -109,14 +109,7 @@ spec:
 
     /// Waits until all replicas are ready, and none is left of an earlier template.
     pub(crate) async fn is_ready(&self, stage: &Stage) -> anyhow::Result<()> {
-        self.is_ready_within(stage, Duration::from_secs(60)).await
-    }
-
-    pub(crate) async fn is_ready_within(
-        &self,
-        stage: &Stage,
-        limit: Duration,
-    ) -> anyhow::Result<()> {
+        let limit = Duration::from_secs(60);
         until(&format!("{} to be ready", self.name), limit, || async {
             let status = stage
                 .api::<Deployment>()

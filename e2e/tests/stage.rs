@@ -158,9 +158,7 @@ impl World {
         });
         let limit = Duration::from_secs(match scenario.company {
             Company::Beside => 90,
-            Company::Alone => 150,
-            // Kubernetes itself takes minutes to find back from an outage, now and then.
-            Company::OwnCluster => 420,
+            Company::Alone | Company::OwnCluster => 150,
         });
         // A task of its own: a panic must not take the lock's guard or the namespace with it.
         let play = tokio::spawn(tokio::time::timeout(limit, (scenario.play)(stage)));
