@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::{
     access_log::Attempt,
     admission::{self, Ask, Current, Seat},
+    auth::Authorized,
     balance::Wish,
     body::{Progress, RequestBody},
     config::{Balance, RequestPolicy},
@@ -49,6 +50,7 @@ impl Head {
 
 /// What is known between one attempt and the next.
 pub(crate) struct Attempts<'a> {
+    authorized: &'a Authorized,
     policy: &'a RequestPolicy,
     upstream: Current<'a>,
     nature: Nature,
@@ -79,12 +81,14 @@ enum Step {
 
 impl<'a> Attempts<'a> {
     pub(crate) fn new(
+        authorized: &'a Authorized,
         policy: &'a RequestPolicy,
         upstream: &'a Arc<Upstream>,
         nature: Nature,
         deadline: Option<Instant>,
     ) -> Self {
         Self {
+            authorized,
             policy,
             upstream: Current::Route(upstream),
             nature,
@@ -120,7 +124,7 @@ impl<'a> Attempts<'a> {
             let pool = &exchange.conn.worker.pool;
             let limits = self.limits(peer, exchange.progress.as_deref());
             let stopwatch = Stopwatch::start(&upstream);
-            let sent = forward::send(pool, &upstream, peer, request, limits).await;
+            let sent = forward::send(self.authorized, pool, &upstream, peer, request, limits).await;
             stopwatch.stop(peer, &sent);
             let step = match sent {
                 Ok((response, lease)) => self.answered(exchange, peer, response, lease),

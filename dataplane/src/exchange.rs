@@ -9,11 +9,13 @@ use tokio::time::Instant;
 use crate::{
     access_log::{Attempt, Record},
     admission::Seat,
+    auth,
     balance::Wish,
     body::Progress,
     config::ObjectRef,
     listen::Conn,
     metrics::Outcome,
+    rate_limit,
     reason::Reason,
     reject,
     retry::Permit,
@@ -59,6 +61,12 @@ pub(crate) struct Exchange {
     /// 0 until a response head is there.
     pub(crate) status: u16,
     pub(crate) reason: Option<Reason>,
+    /// Who sent it, where the route asks.
+    pub(crate) auth: Option<Box<auth::Note>>,
+    /// The page that sent it, where the route shares its answers with pages.
+    pub(crate) origin: Option<HeaderValue>,
+    /// What its answer says of the route's limit.
+    pub(crate) limit: rate_limit::Said,
     pub(crate) bytes_out: u64,
     user_agent: Option<HeaderValue>,
 }
@@ -89,6 +97,9 @@ impl Exchange {
             served_by: None,
             status: 0,
             reason: None,
+            auth: None,
+            origin: None,
+            limit: Vec::new(),
             bytes_out: 0,
             user_agent: headers.get(header::USER_AGENT).cloned(),
         })

@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     admission::{ConnectionSeat, Seated},
+    auth::Authorized,
     body::{Progress, RequestBody},
     config::Protocol,
     pool::{self, Http1, Http2, Pool, PoolKey, SharedTurn, StreamSlot},
@@ -206,6 +207,7 @@ impl Lease {
 
 /// Sends a request to a peer and waits for the head of the response.
 pub(crate) async fn send(
+    _authorized: &Authorized,
     pool: &Rc<Pool>,
     upstream: &Upstream,
     peer: &Peer,
@@ -574,6 +576,7 @@ async fn handshake_http2(stream: Box<dyn Stream>) -> hyper::Result<Http2> {
 
 /// A connection of its own for an upgrade; it never sees the pool.
 pub(crate) async fn send_upgrade(
+    _authorized: &Authorized,
     waiting: &Waiting,
     upstream: &Upstream,
     peer: &Peer,

@@ -12,6 +12,7 @@
 //!
 //! Meanwhile the health thread checks peers (`health`), and the controller publishes tables (`dataplane`).
 
+pub mod auth;
 pub mod config;
 pub mod reason;
 pub mod report;
@@ -21,11 +22,14 @@ mod dataplane;
 mod table;
 mod worker;
 
+mod access;
 mod admission;
 mod attempts;
+mod cors;
 mod exchange;
 mod listen;
 mod pipeline;
+mod rate_limit;
 mod route;
 mod sanitize;
 mod session;

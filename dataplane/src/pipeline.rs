@@ -3,10 +3,12 @@
 //! 1. [`admit`]: framing, host, method and path are read once; what is ambiguous ends here.
 //! 2. [`route`]: the table of this moment says who takes it.
 //! 3. [`before_route`]: TLS comes first: a host that asks for it is answered with a redirect.
-//! 4. [`proxy`]: attempts, one after another, until a peer answers or nothing is left to try.
-//! 5. [`pass_on`]: the response is made fit for the client, and its body streams.
+//! 4. [`admit_to`]: the route's policies, the cheapest first: addresses, pages of other origins (whose preflights
+//!    carry no credential), how many, and who. What costs most to check is behind what keeps floods away.
+//! 5. [`proxy`]: attempts, one after another, until a peer answers or nothing is left to try.
+//! 6. [`pass_on`]: the response is made fit for the client, and its body streams.
 
-use std::{convert::Infallible, rc::Rc, sync::Arc, time::Duration};
+use std::{borrow::Cow, convert::Infallible, rc::Rc, sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -17,13 +19,16 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
+    access,
     attempts::{Attempts, Head},
+    auth::{self, Authorized, Refused},
     balance::Wish,
     body::{self, Progress, RequestBody},
     config::{HostPattern, Protocol, RequestPolicy},
     exchange::{Exchange, Taken, route_of},
     forward::Lease,
     listen::Conn,
+    rate_limit::{Counted, Limiter},
     reason::Reason,
     reject::{Audience, Reject},
     response::ResponseBody,
@@ -105,7 +110,7 @@ fn admit(exchange: &mut Exchange, parts: &Parts) -> Result<(), Reject> {
     sanitize::framing(parts)?;
     exchange.authority = Some(sanitize::authority(parts)?);
     let path = parts.uri.path();
-    if let std::borrow::Cow::Owned(canonical) = sanitize::canonical_path(path)? {
+    if let Cow::Owned(canonical) = sanitize::canonical_path(path)? {
         exchange.path = Some(canonical.into());
     }
     Ok(())
@@ -126,19 +131,74 @@ async fn answer(exchange: &mut Exchange, parts: Parts, body: Incoming) -> Result
             return Err(reject);
         }
     };
-    match route.map(|route| (&route.target, route)) {
-        Some((Target::Forward(upstream), route)) => {
-            proxy(exchange, route, upstream, parts, body).await
+    let Some(route) = route else {
+        discard(body, version);
+        return Err(Reject::new(Reason::NoRoute));
+    };
+    let admitted = admit_to(exchange, route, &parts, !body.is_end_stream()).await;
+    match (admitted, &route.target) {
+        (Ok(authorized), Target::Forward(upstream)) => {
+            proxy(exchange, &authorized, route, upstream, parts, body).await
         }
-        Some((Target::Reject(problem), _)) => {
+        (Ok(_), Target::Reject(problem)) => {
             discard(body, version);
             Err(Reject::from(problem))
         }
-        None => {
+        (Err(Refused::Reject(reject)), _) => {
             discard(body, version);
-            Err(Reject::new(Reason::NoRoute))
+            Err(reject)
+        }
+        (Err(Refused::Answer(response)), _) => {
+            discard(body, version);
+            Ok(Answer::Own(response))
         }
     }
+}
+
+/// Asks the route's policies, and gives the key to `forward`.
+async fn admit_to(
+    exchange: &mut Exchange,
+    route: &CompiledRoute,
+    parts: &Parts,
+    has_body: bool,
+) -> Result<Authorized, Refused> {
+    if let Some(cors) = &route.cors {
+        exchange.origin = parts.headers.get(header::ORIGIN).cloned();
+        access::check(&route.policy.access, exchange.client).map_err(Refused::Reject)?;
+        if let Some(response) = cors.preflight(&parts.method, &parts.headers) {
+            return Err(Refused::Answer(response));
+        }
+    } else {
+        access::check(&route.policy.access, exchange.client).map_err(Refused::Reject)?;
+    }
+    let limiter = route.limiter.as_deref();
+    if let Some(limiter) = limiter.filter(|limiter| !limiter.counts_consumers()) {
+        count(exchange, limiter, &parts.headers)?;
+    }
+    let authorized = auth::check(exchange, route, &parts.headers, has_body).await?;
+    if let Some(limiter) = limiter.filter(|limiter| limiter.counts_consumers()) {
+        count(exchange, limiter, &parts.headers)?;
+    }
+    Ok(authorized)
+}
+
+/// Counts the request against the route's limit.
+fn count(exchange: &mut Exchange, limiter: &Limiter, headers: &HeaderMap) -> Result<(), Refused> {
+    let counted = Counted {
+        route: match exchange.taken {
+            Taken::Route(found) => Some(found),
+            Taken::Default | Taken::Nothing => None,
+        },
+        client: exchange.client,
+        headers,
+        consumer: exchange
+            .auth
+            .as_ref()
+            .and_then(|note| note.consumer.as_deref()),
+    };
+    let said = limiter.take(&counted, exchange.started);
+    exchange.limit = said.map_err(Refused::Reject)?;
+    Ok(())
 }
 
 /// An upload that nobody wants is read a little further, so that its sender sees the answer.
@@ -149,8 +209,20 @@ fn discard(body: Incoming, version: Version) {
 }
 
 /// Finds the route.
+///
+/// Some servers take `;parameters` off a path before they look at it. Where that leads to another route, and that
+/// one is guarded, it is the one that is taken: `/admin;x` does not pass by the guard of `/admin`.
 fn route(exchange: &mut Exchange) -> Result<(), Reject> {
-    let found = exchange.table.router.find(exchange.host(), exchange.path());
+    let table = &exchange.table;
+    let (host, path) = (exchange.host(), exchange.path());
+    let mut found = table.router.find(host, path);
+    if let Some(Cow::Owned(plain)) = sanitize::without_parameters(path)
+        && let Some(other) = table.router.find(host, &plain)
+        && Some(other) != found
+        && (table.route(other.host, other.route)).is_some_and(CompiledRoute::is_guarded)
+    {
+        found = Some(other);
+    }
     exchange.taken = match found {
         Some(found) => Taken::Route(found),
         None if exchange.table.default_route().is_some() => Taken::Default,
@@ -213,8 +285,10 @@ fn redirect(exchange: &Exchange) -> Result<Response<()>, Reject> {
 }
 
 /// Makes the client's head into the one that goes upstream.
+#[allow(clippy::too_many_arguments)]
 fn upstream_head(
     exchange: &Exchange,
+    authorized: &Authorized,
     protocol: Protocol,
     tls: bool,
     parts: Parts,
@@ -241,7 +315,9 @@ fn upstream_head(
     );
     // The client was told to go on, or will be when its body is first read; no peer needs to say it again.
     headers.remove(header::EXPECT);
-    let target = sanitize::target(&parts.uri, exchange.path());
+    authorized.apply(&mut headers);
+    let hidden = authorized.hidden_parameter();
+    let target = sanitize::target(&parts.uri, exchange.path(), hidden);
     let uri = match protocol {
         Protocol::Http1 => {
             let bodyless = matches!(parts.method, Method::GET | Method::HEAD);
@@ -277,6 +353,7 @@ fn upstream_head(
 /// Attempts, until one is answered or nothing is left to try.
 async fn proxy(
     exchange: &mut Exchange,
+    authorized: &Authorized,
     route: &CompiledRoute,
     upstream: &Arc<Upstream>,
     mut parts: Parts,
@@ -297,6 +374,7 @@ async fn proxy(
     let tls = upstream.tls.is_some();
     let head = upstream_head(
         exchange,
+        authorized,
         upstream.config.protocol,
         tls,
         parts,
@@ -305,6 +383,7 @@ async fn proxy(
     )?;
     if let Some(client) = upgrade {
         return tunnel::open(
+            authorized,
             exchange,
             upstream,
             policy,
@@ -325,7 +404,7 @@ async fn proxy(
         RequestBody::stream(body, progress, exchange.version < Version::HTTP_2)
     };
     upstream.budget.deposit();
-    Attempts::new(policy, upstream, nature, deadline)
+    Attempts::new(authorized, policy, upstream, nature, deadline)
         .run(exchange, head, body)
         .await
 }
@@ -401,6 +480,12 @@ fn keep_alive_timeout(value: &HeaderValue) -> Option<Duration> {
 
 /// Headers that every response gets.
 fn decorate(exchange: &Exchange, headers: &mut HeaderMap) {
+    if let Some(cors) = exchange.route().and_then(|route| route.cors.as_ref()) {
+        cors.decorate(exchange.origin.as_ref(), headers);
+    }
+    for (name, value) in &exchange.limit {
+        headers.insert(name, value.clone());
+    }
     if exchange.conn.client.https
         && let Some(hsts) = &exchange.conn.worker.shared.hsts
     {

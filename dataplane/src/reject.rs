@@ -7,7 +7,7 @@
 use std::{borrow::Cow, net::SocketAddr};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -31,6 +31,8 @@ pub(crate) struct Reject {
     status: StatusCode,
     message: Message,
     about: Option<Box<About>>,
+    /// Headers besides those of every reject.
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// A sentence, and who may read it.
@@ -99,7 +101,15 @@ impl Reject {
             status: words::status(reason),
             message: Message::None,
             about: None,
+            headers: Vec::new(),
         }
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
     }
 
     /// Adds a sentence for everybody.
@@ -159,6 +169,9 @@ impl Reject {
             X_HALE_REASON,
             HeaderValue::from_static(self.reason.as_str()),
         );
+        for (name, value) in &self.headers {
+            headers.append(name, value.clone());
+        }
         if audience.form == Form::Grpc {
             form::grpc_headers(headers, self.reason, &self.sentence());
             return response;
@@ -166,7 +179,9 @@ impl Reject {
         if audience.form == Form::Html {
             headers.insert(header::CONTENT_SECURITY_POLICY, page::POLICY);
         }
-        if let Some(seconds) = words::retry_after(self.reason) {
+        if let Some(seconds) = words::retry_after(self.reason)
+            && !headers.contains_key(header::RETRY_AFTER)
+        {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         *response.status_mut() = self.status;

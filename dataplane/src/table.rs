@@ -22,15 +22,24 @@ use tokio::time::Instant;
 
 use crate::{
     admission::Gate,
+    auth::Protection,
     balance::{self, Candidates, Eligible, Picker, Ring, Since},
-    config::{self, Action, Config, Problem, RequestPolicy, UpstreamId},
+    config::{
+        self, Action, Auth, AuthMethod, Config, ExternalService, Problem, RequestPolicy, UpstreamId,
+    },
+    cors::Cors,
     health::{self, OutlierTarget, ProbeKey, ProbeTarget, Standing, Verdict, Vitals},
     metrics::{Metrics, UpstreamMetrics},
+    rate_limit::Limiter,
     retry::Budget,
     route::Router,
     session,
     tls::{self, CertificateStore},
 };
+
+mod guards;
+
+use guards::Guards;
 
 /// A compiled config.
 pub(crate) struct PeerTable {
@@ -50,6 +59,7 @@ pub(crate) struct PeerTable {
     routes: Vec<Vec<CompiledRoute>>,
     /// `config.default_route`, compiled.
     default_route: Option<CompiledRoute>,
+    guards: Guards,
     /// Sorted by id.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
 }
@@ -58,6 +68,18 @@ pub(crate) struct PeerTable {
 pub(crate) struct CompiledRoute {
     pub(crate) target: Target,
     pub(crate) policy: RequestPolicy,
+    pub(crate) protection: Protection,
+    /// The upstream that the protection's external method asks.
+    pub(crate) authority_service: Option<Arc<Upstream>>,
+    pub(crate) limiter: Option<Arc<Limiter>>,
+    pub(crate) cors: Option<Arc<Cors>>,
+}
+
+impl CompiledRoute {
+    /// Whether not everybody may have it.
+    pub(crate) fn is_guarded(&self) -> bool {
+        !self.policy.auth.is_open() || !self.policy.access.is_open()
+    }
 }
 
 /// Where a route leads.
@@ -348,6 +370,7 @@ impl PeerTable {
             certificates: CertificateStore::new(&config),
             routes: Vec::new(),
             default_route: None,
+            guards: Guards::default(),
             upstreams: Vec::new(),
             config,
         }
@@ -372,13 +395,14 @@ impl PeerTable {
             .iter()
             .map(|upstream| (&upstream.config.id, upstream))
             .collect();
+        let guards = Guards::compile(&config, &self.guards);
         let routes = config
             .hosts
             .iter()
             .map(|host| {
                 host.routes
                     .iter()
-                    .map(|route| compile_route(route, &by_id))
+                    .map(|route| compile_route(route, &by_id, &guards))
                     .collect()
             })
             .collect();
@@ -392,7 +416,8 @@ impl PeerTable {
             default_route: config
                 .default_route
                 .as_ref()
-                .map(|route| compile_route(route, &by_id)),
+                .map(|route| compile_route(route, &by_id, &guards)),
+            guards,
             upstreams,
             config,
         }
@@ -594,6 +619,7 @@ fn own_health(
 fn compile_route(
     route: &config::Route,
     upstreams: &HashMap<&UpstreamId, &Arc<Upstream>>,
+    guards: &Guards,
 ) -> CompiledRoute {
     let target = match &route.action {
         Action::Reject(problem) => Target::Reject(problem.clone()),
@@ -606,10 +632,31 @@ fn compile_route(
             }),
         },
     };
+    let compiled = guards.of(&route.policy);
     CompiledRoute {
         target,
+        protection: compiled.protection,
+        authority_service: authority_service(&route.policy.auth)
+            .and_then(|id| upstreams.get(id))
+            .map(|upstream| Arc::clone(upstream)),
+        limiter: compiled.limiter,
+        cors: compiled.cors,
         policy: route.policy.clone(),
     }
+}
+
+/// The upstream that is asked about requests.
+fn authority_service(auth: &Auth) -> Option<&UpstreamId> {
+    let Auth::AnyOf(rules) = auth else {
+        return None;
+    };
+    rules.methods.iter().find_map(|method| match method {
+        AuthMethod::External(external) => match &external.service {
+            ExternalService::Upstream(id) => Some(id),
+            _ => None,
+        },
+        _ => None,
+    })
 }
 
 /// The SHA-256 of the config as JSON, in hex, shortened to 16 digits.

@@ -27,6 +27,7 @@ use tokio::{
 use crate::{
     admission::{self, Ask, Current, Seat},
     attempts::{note, note_failure, others, unserved},
+    auth::Authorized,
     body::RequestBody,
     config::RequestPolicy,
     exchange::Exchange,
@@ -66,6 +67,7 @@ impl Client {
 
 /// Asks peers for the upgrade, one after another while nothing was sent.
 pub(crate) async fn open(
+    authorized: &Authorized,
     exchange: &mut Exchange,
     upstream: &Arc<Upstream>,
     policy: &RequestPolicy,
@@ -97,7 +99,7 @@ pub(crate) async fn open(
         exchange.in_flight = Some(seat);
         let limits = limits(policy, peer, &tried);
         let waiting = &exchange.conn.worker.pool.waiting;
-        match forward::send_upgrade(waiting, &upstream, peer, request, limits).await {
+        match forward::send_upgrade(authorized, waiting, &upstream, peer, request, limits).await {
             Ok(response)
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
                     && !sanitize::is_websocket_accept(response.headers()) =>

@@ -239,6 +239,7 @@ impl<'a> Policies<'a> {
             timeouts: sections(timeouts)
                 .and_then(|it| it.timeouts.as_ref()?.as_ref().ok().cloned())
                 .unwrap_or_default(),
+            ..RequestPolicy::default()
         }
     }
 

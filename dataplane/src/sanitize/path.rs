@@ -161,14 +161,47 @@ const fn digit(value: u8) -> u8 {
     }
 }
 
-/// The request target to send upstream: the canonical path, and the query as it came, byte for byte.
-pub(crate) fn target(uri: &Uri, path: &str) -> PathAndQuery {
+/// A canonical path as those servers read it that take `;parameters` off each segment, and then look at its
+/// dots and slashes; escaped semicolons, too. Borrowed if there is none; `None` if nothing canonical is left.
+pub(crate) fn without_parameters(path: &str) -> Option<Cow<'_, str>> {
+    if !path.contains(';') && !path.contains("%3B") {
+        return Some(Cow::Borrowed(path));
+    }
+    let mut plain = String::with_capacity(path.len());
+    for segment in path.split_inclusive('/') {
+        let end = segment
+            .find(';')
+            .into_iter()
+            .chain(segment.find("%3B"))
+            .min();
+        match end {
+            None => plain.push_str(segment),
+            Some(end) => {
+                plain.push_str(&segment[..end]);
+                plain.push_str(if segment.ends_with('/') { "/" } else { "" });
+            }
+        }
+    }
+    let canonical = canonical_path(&plain).ok()?.into_owned();
+    Some(Cow::Owned(canonical))
+}
+
+/// The request target to send upstream: the canonical path, and the query as it came, byte for byte, but for the
+/// parameter that is `hidden`.
+pub(crate) fn target(uri: &Uri, path: &str, hidden: Option<&str>) -> PathAndQuery {
     if let Some(whole) = uri.path_and_query()
         && whole.path() == path
+        && hidden.is_none()
     {
         return whole.clone();
     }
-    let query = uri.query();
+    let rest = hidden
+        .zip(uri.query())
+        .map(|(name, query)| without_parameter(query, name));
+    let query = match &rest {
+        Some(rest) => (!rest.is_empty()).then_some(rest.as_str()),
+        None => uri.query(),
+    };
     let mut text = String::with_capacity(path.len() + query.map_or(0, |query| query.len() + 1));
     text.push_str(path);
     if let Some(query) = query {
@@ -178,6 +211,44 @@ pub(crate) fn target(uri: &Uri, path: &str) -> PathAndQuery {
     // Both parts were parsed before, so this does not fail; and if it did, `/` gives nothing away.
     PathAndQuery::from_maybe_shared(Bytes::from(text))
         .unwrap_or_else(|_| PathAndQuery::from_static("/"))
+}
+
+/// The query without every parameter of this name, however it is escaped.
+fn without_parameter(query: &str, name: &str) -> String {
+    let mut rest = String::with_capacity(query.len());
+    for pair in query.split('&') {
+        let key = pair.split('=').next().unwrap_or_default();
+        if !unescaped_equals(key, name) {
+            if !rest.is_empty() {
+                rest.push('&');
+            }
+            rest.push_str(pair);
+        }
+    }
+    rest
+}
+
+/// Whether a key of a query, unescaped, is this name.
+pub(crate) fn unescaped_equals(key: &str, name: &str) -> bool {
+    let mut bytes = key.bytes();
+    let mut wanted = name.bytes();
+    loop {
+        let byte = match bytes.next() {
+            None => return wanted.next().is_none(),
+            Some(b'%') => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                match (digit(), digit()) {
+                    (Some(high), Some(low)) => u8::try_from(high * 16 + low).ok(),
+                    _ => None,
+                }
+            }
+            Some(b'+') => Some(b' '),
+            Some(byte) => Some(byte),
+        };
+        if byte.is_none() || byte != wanted.next() {
+            return false;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,10 @@ pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forw
 pub(crate) const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const X_HALE_REASON: HeaderName = HeaderName::from_static("x-hale-reason");
+/// Upstream: who sent the request.
+pub(crate) const X_HALE_CONSUMER: HeaderName = HeaderName::from_static("x-hale-consumer");
+/// Upstream: how that is known.
+pub(crate) const X_HALE_AUTH: HeaderName = HeaderName::from_static("x-hale-auth");
 
 /// Headers of a connection rather than of a message. The index of each is its bit in a [`HopSet`].
 const HOP_BY_HOP: [HeaderName; 9] = [

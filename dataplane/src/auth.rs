@@ -1,0 +1,550 @@
+//! Who sends a request, and may they? The one place that makes an [`Authorized`], which is the only key to
+//! `forward`: a route cannot forget its policy, because without one nothing is sent.
+//!
+//! Methods are asked in the order of the policy, and the first whose credential the request has decides. What a
+//! method cannot judge (its Secret is gone, its keys cannot be fetched) is refused with 503, never passed. Whom
+//! nobody identifies is told one thing, 401 with the challenges of all methods; which part of a credential was
+//! wrong goes to the operator's log and metrics, and to `hale why`.
+//!
+//! Identity goes upstream in headers that clients cannot set: every name that any method of the policy may set is
+//! removed from what the client sent, whichever method decides, on exempt paths, too.
+
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Response, Uri, header};
+
+use crate::{
+    config::{AuthMethod, AuthRules, Problem},
+    dataplane::Shared,
+    exchange::Exchange,
+    reason::Reason,
+    reject::Reject,
+    sanitize::names::{X_HALE_AUTH, X_HALE_CONSUMER},
+    table::{CompiledRoute, Upstream},
+    worker::Worker,
+};
+
+mod access_key;
+mod api_key;
+mod basic;
+mod exempt;
+mod external;
+pub mod jwt;
+pub mod password;
+
+/// What protects a route, compiled.
+pub(crate) enum Protection {
+    /// Nothing: no policy says that it is protected.
+    Open,
+    /// These methods.
+    AnyOf(Arc<AuthGuard>),
+    /// It is protected, and nobody can be let in.
+    Unavailable(Problem),
+}
+
+/// The methods of one policy, compiled. Goes from table to table while the policy stays as it is.
+pub(crate) struct AuthGuard {
+    pub(crate) rules: Arc<AuthRules>,
+    methods: Vec<Method>,
+    /// `WWW-Authenticate`, one for each method that has one.
+    challenges: Vec<HeaderValue>,
+    /// What methods set upstream, and clients may not.
+    ours: Vec<HeaderName>,
+}
+
+enum Method {
+    Basic(basic::Basic),
+    Jwt(jwt::Jwt),
+    AccessKey(access_key::AccessKey),
+    ApiKey(api_key::ApiKey),
+    External(external::External),
+}
+
+/// The kinds of methods, for logs, metrics and `X-Hale-Auth`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Kind {
+    Basic,
+    Jwt,
+    AccessKey,
+    ApiKey,
+    External,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Basic,
+        Self::Jwt,
+        Self::AccessKey,
+        Self::ApiKey,
+        Self::External,
+    ];
+
+    /// As it is told.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Basic => "basic",
+            Self::Jwt => "jwt",
+            Self::AccessKey => "accessKey",
+            Self::ApiKey => "apiKey",
+            Self::External => "external",
+        }
+    }
+}
+
+/// What came of looking at a credential, for logs, metrics and `hale why`; clients are not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Outcome {
+    /// It is good.
+    Allowed,
+    /// None was needed: the path is exempt.
+    Exempt,
+    /// There was none.
+    NoCredential,
+    /// It cannot be read.
+    Malformed,
+    /// Nobody has this name, key id or API key.
+    UnknownConsumer,
+    /// Password or signature are wrong.
+    WrongCredential,
+    /// It, or its key, is no longer valid.
+    Expired,
+    /// It is not valid yet.
+    NotYetValid,
+    /// The request's date is too far from ours.
+    ClockSkew,
+    /// The same signature was taken before.
+    Replayed,
+    /// Issuer, audience or algorithm are not what the policy wants.
+    NotForUs,
+    /// The body is not the one that was signed, or the signature does not cover it.
+    BodyMismatch,
+    /// Who it is is known, and they may not: a claim or scope is missing, or the external service says so.
+    Forbidden,
+    /// It cannot be checked now.
+    Unavailable,
+    /// Too many checks wait.
+    Overloaded,
+}
+
+impl Outcome {
+    pub(crate) const ALL: [Self; 15] = [
+        Self::Allowed,
+        Self::Exempt,
+        Self::NoCredential,
+        Self::Malformed,
+        Self::UnknownConsumer,
+        Self::WrongCredential,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::ClockSkew,
+        Self::Replayed,
+        Self::NotForUs,
+        Self::BodyMismatch,
+        Self::Forbidden,
+        Self::Unavailable,
+        Self::Overloaded,
+    ];
+
+    /// As it is told.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "Allowed",
+            Self::Exempt => "Exempt",
+            Self::NoCredential => "NoCredential",
+            Self::Malformed => "Malformed",
+            Self::UnknownConsumer => "UnknownConsumer",
+            Self::WrongCredential => "WrongCredential",
+            Self::Expired => "Expired",
+            Self::NotYetValid => "NotYetValid",
+            Self::ClockSkew => "ClockSkew",
+            Self::Replayed => "Replayed",
+            Self::NotForUs => "NotForUs",
+            Self::BodyMismatch => "BodyMismatch",
+            Self::Forbidden => "Forbidden",
+            Self::Unavailable => "Unavailable",
+            Self::Overloaded => "Overloaded",
+        }
+    }
+}
+
+/// What methods read. Nothing in it was changed since it arrived, but for `path`.
+pub(crate) struct Asked<'a> {
+    pub(crate) method: &'a HttpMethod,
+    /// The target, as received.
+    pub(crate) uri: &'a Uri,
+    pub(crate) headers: &'a HeaderMap,
+    /// Host and port, normalised, as the client wrote them in `Host` or `:authority`.
+    pub(crate) authority: &'a str,
+    /// The canonical path.
+    pub(crate) path: &'a str,
+    pub(crate) client: IpAddr,
+    pub(crate) https: bool,
+    pub(crate) now: SystemTime,
+    /// Whether a body follows.
+    pub(crate) has_body: bool,
+    pub(crate) shared: &'a Arc<Shared>,
+    /// The thread that the request is on; `None` where `hale why` asks.
+    pub(crate) worker: Option<&'a Worker>,
+    /// The upstream of the policy's external method.
+    pub(crate) authority_service: Option<&'a Arc<Upstream>>,
+}
+
+/// What a method says of a request.
+pub(crate) enum Decision {
+    /// Its credential is not there: the next method is asked.
+    Absent,
+    /// The request is let in.
+    Granted(Granted),
+    /// The credential is there, and refused.
+    Denied(Outcome),
+    /// It cannot be judged; with the reason for people who may be explained to.
+    Unavailable(Outcome, String),
+    /// The external service's word goes to the client as it is: status 401 or 403 with its challenges, or
+    /// the way to its sign-in page.
+    Answer(Outcome, Box<Response<()>>),
+}
+
+/// What a method found out.
+pub(crate) struct Granted {
+    /// Who it is; `None` where nobody can be named.
+    pub(crate) consumer: Option<Arc<str>>,
+    /// What goes upstream beside consumer and method.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// Where the credential was, so that it does not go upstream.
+    pub(crate) credential: Credential,
+}
+
+/// Where a credential was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Credential {
+    /// Nowhere: the request was let in by another's word.
+    Nowhere,
+    /// In these headers, whole.
+    Headers(Vec<HeaderName>),
+    /// In the parameter of the query that has this name.
+    Query(String),
+    /// In this cookie.
+    Cookie(String),
+}
+
+/// The key to `forward`: whoever has one has been let in.
+pub(crate) struct Authorized(Option<Box<Pass>>);
+
+struct Pass {
+    guard: Arc<AuthGuard>,
+    by: Option<(Kind, Granted)>,
+}
+
+/// What is remembered of a decision.
+#[derive(Clone, Debug)]
+pub(crate) struct Note {
+    pub(crate) kind: Option<Kind>,
+    pub(crate) consumer: Option<Arc<str>>,
+    pub(crate) outcome: Outcome,
+}
+
+/// Why a request is not let in.
+pub(crate) enum Refused {
+    Reject(Reject),
+    Answer(Response<()>),
+}
+
+/// Decides, and notes in the exchange what was decided.
+pub(crate) async fn check(
+    exchange: &mut Exchange,
+    route: &CompiledRoute,
+    headers: &HeaderMap,
+    has_body: bool,
+) -> Result<Authorized, Refused> {
+    let guard = match &route.protection {
+        Protection::Open => return Ok(Authorized(None)),
+        Protection::Unavailable(problem) => {
+            exchange.auth = Some(Box::new(Note {
+                kind: None,
+                consumer: None,
+                outcome: Outcome::Unavailable,
+            }));
+            return Err(Refused::Reject(Reject::from(problem)));
+        }
+        Protection::AnyOf(guard) => guard,
+    };
+    let conn = &exchange.conn;
+    let asked = Asked {
+        method: &exchange.method,
+        uri: &exchange.uri,
+        headers,
+        authority: exchange
+            .authority
+            .as_ref()
+            .and_then(|authority| authority.value().to_str().ok())
+            .unwrap_or_default(),
+        path: exchange.path(),
+        client: exchange.client,
+        https: conn.client.https,
+        now: conn.worker.wall(exchange.started),
+        has_body,
+        shared: &conn.worker.shared,
+        worker: Some(&conn.worker),
+        authority_service: route.authority_service.as_ref(),
+    };
+    let (kind, decision) = guard.decide(&asked).await;
+    let (note, verdict) = guard.verdict(kind, decision);
+    exchange.auth = Some(Box::new(note));
+    verdict
+}
+
+impl AuthGuard {
+    /// Compiles the rules; what `old` has learnt is kept where the method is the same.
+    pub(crate) fn compile(rules: &Arc<AuthRules>, old: Option<&Self>) -> Self {
+        let methods: Vec<Method> = rules
+            .methods
+            .iter()
+            .enumerate()
+            .map(|(index, method)| {
+                let old = old.and_then(|old| old.methods.get(index));
+                Method::compile(method, old)
+            })
+            .collect();
+        let mut ours: Vec<HeaderName> = vec![X_HALE_CONSUMER, X_HALE_AUTH];
+        ours.extend(methods.iter().flat_map(Method::sets));
+        ours.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        ours.dedup();
+        Self {
+            challenges: methods.iter().filter_map(Method::challenge).collect(),
+            ours,
+            methods,
+            rules: Arc::clone(rules),
+        }
+    }
+
+    /// Asks the methods, one after another.
+    pub(crate) async fn decide(&self, asked: &Asked<'_>) -> (Option<Kind>, Decision) {
+        if exempt::is_exempt(&self.rules.exempt_paths, asked.path) {
+            return (
+                None,
+                Decision::Granted(Granted {
+                    consumer: None,
+                    headers: Vec::new(),
+                    credential: Credential::Nowhere,
+                }),
+            );
+        }
+        for method in &self.methods {
+            match method.decide(asked).await {
+                Decision::Absent => {}
+                decision => return (Some(method.kind()), decision),
+            }
+        }
+        (None, Decision::Absent)
+    }
+
+    fn verdict(
+        self: &Arc<Self>,
+        kind: Option<Kind>,
+        decision: Decision,
+    ) -> (Note, Result<Authorized, Refused>) {
+        let note = |outcome, consumer| Note {
+            kind,
+            consumer,
+            outcome,
+        };
+        match decision {
+            Decision::Granted(granted) => {
+                let outcome = match kind {
+                    Some(_) => Outcome::Allowed,
+                    None => Outcome::Exempt,
+                };
+                let note = note(outcome, granted.consumer.clone());
+                let pass = Pass {
+                    guard: Arc::clone(self),
+                    by: kind.map(|kind| (kind, granted)),
+                };
+                (note, Ok(Authorized(Some(Box::new(pass)))))
+            }
+            Decision::Absent if self.methods.iter().all(Method::is_unavailable) => {
+                let reject =
+                    Reject::new(Reason::AuthUnavailable).explaining(self.why_unavailable());
+                (
+                    note(Outcome::Unavailable, None),
+                    Err(Refused::Reject(reject)),
+                )
+            }
+            Decision::Absent => (
+                note(Outcome::NoCredential, None),
+                Err(Refused::Reject(self.challenge())),
+            ),
+            Decision::Denied(Outcome::Forbidden) => (
+                note(Outcome::Forbidden, None),
+                Err(Refused::Reject(Reject::new(Reason::AuthDenied))),
+            ),
+            Decision::Denied(outcome) => {
+                (note(outcome, None), Err(Refused::Reject(self.challenge())))
+            }
+            Decision::Unavailable(outcome, why) => {
+                let reason = match outcome {
+                    Outcome::Overloaded => Reason::Overloaded,
+                    _ => Reason::AuthUnavailable,
+                };
+                let reject = Reject::new(reason).explaining(why);
+                (note(outcome, None), Err(Refused::Reject(reject)))
+            }
+            Decision::Answer(outcome, answer) => {
+                (note(outcome, None), Err(Refused::Answer(*answer)))
+            }
+        }
+    }
+
+    /// 401, the same for everybody.
+    fn challenge(&self) -> Reject {
+        let mut reject = Reject::new(Reason::AuthRequired);
+        for challenge in &self.challenges {
+            reject = reject.with(header::WWW_AUTHENTICATE, challenge.clone());
+        }
+        reject
+    }
+
+    fn why_unavailable(&self) -> String {
+        let mut why: Vec<&str> = self
+            .methods
+            .iter()
+            .filter_map(Method::unavailable)
+            .collect();
+        why.dedup();
+        format!("{}: {}", self.rules.source, why.join("; "))
+    }
+}
+
+impl Method {
+    fn compile(method: &AuthMethod, old: Option<&Self>) -> Self {
+        match (method, old) {
+            (AuthMethod::Basic(new), Some(Self::Basic(old))) => {
+                Self::Basic(basic::Basic::compile(new, Some(old)))
+            }
+            (AuthMethod::Basic(new), _) => Self::Basic(basic::Basic::compile(new, None)),
+            (AuthMethod::Jwt(new), Some(Self::Jwt(old))) => {
+                Self::Jwt(jwt::Jwt::compile(new, Some(old)))
+            }
+            (AuthMethod::Jwt(new), _) => Self::Jwt(jwt::Jwt::compile(new, None)),
+            (AuthMethod::AccessKey(new), Some(Self::AccessKey(old))) => {
+                Self::AccessKey(access_key::AccessKey::compile(new, Some(old)))
+            }
+            (AuthMethod::AccessKey(new), _) => {
+                Self::AccessKey(access_key::AccessKey::compile(new, None))
+            }
+            (AuthMethod::ApiKey(new), _) => Self::ApiKey(api_key::ApiKey::compile(new)),
+            (AuthMethod::External(new), _) => Self::External(external::External::compile(new)),
+        }
+    }
+
+    async fn decide(&self, asked: &Asked<'_>) -> Decision {
+        match self {
+            Self::Basic(method) => method.decide(asked).await,
+            Self::Jwt(method) => method.decide(asked).await,
+            Self::AccessKey(method) => method.decide(asked),
+            Self::ApiKey(method) => method.decide(asked),
+            Self::External(method) => method.decide(asked).await,
+        }
+    }
+
+    const fn kind(&self) -> Kind {
+        match self {
+            Self::Basic(_) => Kind::Basic,
+            Self::Jwt(_) => Kind::Jwt,
+            Self::AccessKey(_) => Kind::AccessKey,
+            Self::ApiKey(_) => Kind::ApiKey,
+            Self::External(_) => Kind::External,
+        }
+    }
+
+    /// Why it can let nobody in.
+    fn unavailable(&self) -> Option<&str> {
+        match self {
+            Self::Basic(method) => method.unavailable(),
+            Self::Jwt(method) => method.unavailable(),
+            Self::AccessKey(method) => method.unavailable(),
+            Self::ApiKey(method) => method.unavailable(),
+            Self::External(method) => method.unavailable(),
+        }
+    }
+
+    fn is_unavailable(&self) -> bool {
+        self.unavailable().is_some()
+    }
+
+    /// Headers that it may set upstream, beside consumer and method.
+    fn sets(&self) -> Vec<HeaderName> {
+        match self {
+            Self::Jwt(method) => method.sets(),
+            Self::External(method) => method.sets(),
+            Self::Basic(_) | Self::AccessKey(_) | Self::ApiKey(_) => Vec::new(),
+        }
+    }
+
+    /// What a 401 says of it (RFC 9110 §11.6.1).
+    fn challenge(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Basic(method) => Some(method.challenge()),
+            Self::Jwt(method) => Some(method.challenge()),
+            Self::AccessKey(method) => Some(method.challenge()),
+            Self::ApiKey(method) => method.challenge(),
+            Self::External(_) => None,
+        }
+    }
+}
+
+impl Authorized {
+    /// For the questions that authorization itself asks.
+    fn ourselves() -> Self {
+        Self(None)
+    }
+
+    /// Makes the headers that go upstream tell who it is, and takes the credential out.
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+        let Some(pass) = &self.0 else { return };
+        for name in &pass.guard.ours {
+            headers.remove(name);
+        }
+        let Some((kind, granted)) = &pass.by else {
+            return;
+        };
+        if !pass.guard.rules.forward_credential {
+            granted.credential.remove_from(headers);
+        }
+        for (name, value) in &granted.headers {
+            headers.append(name, value.clone());
+        }
+        headers.insert(X_HALE_AUTH, HeaderValue::from_static(kind.as_str()));
+        if let Some(consumer) = &granted.consumer
+            && let Ok(value) = HeaderValue::from_bytes(consumer.as_bytes())
+        {
+            headers.insert(X_HALE_CONSUMER, value);
+        }
+    }
+
+    /// The parameter of the query that must not go upstream.
+    pub(crate) fn hidden_parameter(&self) -> Option<&str> {
+        let pass = self.0.as_ref()?;
+        match &pass.by {
+            Some((_, granted)) if !pass.guard.rules.forward_credential => match &granted.credential
+            {
+                Credential::Query(name) => Some(name),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl Credential {
+    fn remove_from(&self, headers: &mut HeaderMap) {
+        match self {
+            Self::Nowhere | Self::Query(_) => {}
+            Self::Headers(names) => {
+                for name in names {
+                    headers.remove(name);
+                }
+            }
+            Self::Cookie(name) => api_key::remove_cookie(headers, name),
+        }
+    }
+}
