@@ -1,26 +1,29 @@
 //! A pause after a change, so that a rollout is a handful of rebuilds and not hundreds.
 //!
 //! The first change starts the pause and later ones do not prolong it: waiting for quiet would make every
-//! change wait for its longest where a big cluster is never quiet. What bounds the work instead is that the
-//! pause grows with what the last rebuild took.
+//! change wait for its longest where a big cluster is never quiet. What bounds the work instead is a distance
+//! from the last rebuild that grows with what that one took. A change after quiet waits for the pause alone.
 
 use std::time::Duration;
 
 use tokio::{sync::Notify, time::Instant};
 
-/// The shortest pause.
-const SHORTEST: Duration = Duration::from_millis(50);
-/// The longest pause.
+/// From the first change to the rebuild.
+const PAUSE: Duration = Duration::from_millis(50);
+/// The longest that a change waits.
 const LONGEST: Duration = Duration::from_secs(1);
-/// A pause lasts so many times what the last rebuild took: rebuilding never takes more than a tenth of a
-/// processor.
-const TIMES: u32 = 9;
+/// From the end of a rebuild to the next one is so many times what it took: rebuilding never takes more than a
+/// quarter of a processor.
+const TIMES: u32 = 3;
 
-/// Waits for a change, and then for 50 ms, or for longer (up to 1 s) where the last rebuild took `cost`.
+/// Waits for a change, and then for 50 ms; for longer (up to 1 s) where a rebuild that took `cost` has only just
+/// ended when this is called.
 pub async fn changed(ticks: &Notify, cost: Duration) {
+    let ended = Instant::now();
     ticks.notified().await;
-    let pause = cost.saturating_mul(TIMES).clamp(SHORTEST, LONGEST);
-    let end = Instant::now() + pause;
+    let now = Instant::now();
+    let distance = ended + cost.saturating_mul(TIMES);
+    let end = distance.clamp(now + PAUSE, now + LONGEST);
     // What comes meanwhile is in the next snapshot.
     while tokio::time::timeout_at(end, ticks.notified()).await.is_ok() {}
 }
@@ -37,7 +40,7 @@ mod tests {
         ticks.notify_one();
         let start = Instant::now();
         changed(&ticks, Duration::from_millis(2)).await;
-        assert_eq!(start.elapsed(), SHORTEST);
+        assert_eq!(start.elapsed(), PAUSE);
     }
 
     #[tokio::test(start_paused = true)]
@@ -55,19 +58,31 @@ mod tests {
             },
             changed(&ticks, Duration::ZERO)
         );
-        assert_eq!(start.elapsed(), SHORTEST);
+        assert_eq!(start.elapsed(), PAUSE);
         let next = tokio::time::timeout(LONGEST, changed(&ticks, Duration::ZERO)).await;
         assert!(next.is_err(), "nothing changed since");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_expensive_rebuild_makes_the_pause_longer_and_never_longer_than_a_second() {
-        for (cost, wanted) in [(20, 180), (100, 900), (5000, 1000)] {
+    async fn rebuilds_that_follow_each_other_keep_a_distance_of_a_second_at_most() {
+        for (cost, wanted) in [(20, 60), (100, 300), (5000, 1000)] {
             let ticks = Notify::new();
             ticks.notify_one();
             let start = Instant::now();
             changed(&ticks, Duration::from_millis(cost)).await;
             assert_eq!(start.elapsed(), Duration::from_millis(wanted));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_quiet_a_change_waits_for_the_pause_alone() {
+        let ticks = Notify::new();
+        let start = Instant::now();
+        let quiet = Duration::from_secs(1);
+        tokio::join!(changed(&ticks, Duration::from_millis(200)), async {
+            tokio::time::sleep(quiet).await;
+            ticks.notify_one();
+        });
+        assert_eq!(start.elapsed(), quiet + PAUSE);
     }
 }
