@@ -352,7 +352,7 @@ mod tests {
         ] {
             let uri: Uri = uri.parse().unwrap();
             let path = canonical_path(uri.path()).unwrap();
-            assert_eq!(target(&uri, &path).as_str(), wanted);
+            assert_eq!(target(&uri, &path, None).as_str(), wanted);
         }
     }
 
@@ -403,6 +403,35 @@ mod tests {
                 })
                 .collect();
             prop_assert_eq!(canonical_path(&spelled).unwrap(), canonical_path(&path).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_hidden_parameter_is_taken_out_however_it_is_escaped() {
+        for (query, wanted) in [
+            ("key=s", "/p"),
+            ("a=1&key=s&b=2", "/p?a=1&b=2"),
+            ("%6Bey=s&a=%20", "/p?a=%20"),
+            ("keys=1&Key=2", "/p?keys=1&Key=2"),
+            ("key&key=1&a", "/p?a"),
+        ] {
+            let uri = Uri::try_from(format!("/p?{query}")).unwrap();
+            assert_eq!(target(&uri, "/p", Some("key")).as_str(), wanted);
+        }
+    }
+
+    #[test]
+    fn parameters_are_taken_off_before_dots_are_looked_at() {
+        for (path, plain) in [
+            ("/a", "/a"),
+            ("/admin;x", "/admin"),
+            ("/admin;x/y;z", "/admin/y"),
+            ("/public/..;/admin", "/admin"),
+            ("/public/..;a=b/admin", "/admin"),
+            ("/;/admin", "/admin"),
+            ("/admin%3Bx", "/admin"),
+        ] {
+            assert_eq!(without_parameters(path).as_deref(), Some(plain), "{path}");
         }
     }
 }
