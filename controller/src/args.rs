@@ -296,6 +296,8 @@ pub struct Defaults {
     pub listen: IpAddr,
     /// Whether redirects name 443, which a load balancer before Hale answers on, or `--https-port`.
     pub redirect_to_443: bool,
+    /// Whether what policies have Hale ask may be on loopback.
+    pub allow_loopback_outbound: bool,
     /// Where the access log goes.
     pub access_log: AccessLog,
     /// How long to go on serving after SIGTERM.
@@ -343,6 +345,7 @@ impl ProxyArgs {
                 .clone()
                 .unwrap_or_else(|| defaults.access_log.clone()),
             max_connections: self.max_connections,
+            allow_loopback_outbound: defaults.allow_loopback_outbound,
         }
     }
 }

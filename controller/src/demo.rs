@@ -59,6 +59,7 @@ pub fn defaults() -> Defaults {
     Defaults {
         listen: Ipv4Addr::LOCALHOST.into(),
         redirect_to_443: false,
+        allow_loopback_outbound: true,
         access_log: AccessLog::Off,
         shutdown_delay: Duration::ZERO,
     }

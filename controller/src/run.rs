@@ -53,6 +53,7 @@ pub fn defaults() -> Defaults {
     Defaults {
         listen: every_address(),
         redirect_to_443: true,
+        allow_loopback_outbound: false,
         access_log: AccessLog::Stdout,
         shutdown_delay: Duration::from_secs(5),
     }

@@ -37,6 +37,7 @@ pub fn defaults() -> Defaults {
     Defaults {
         listen: every_address(),
         redirect_to_443: false,
+        allow_loopback_outbound: true,
         access_log: AccessLog::Stdout,
         shutdown_delay: Duration::ZERO,
     }

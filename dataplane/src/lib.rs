@@ -39,6 +39,7 @@ mod balance;
 mod body;
 mod forward;
 pub mod health;
+mod outbound;
 mod pool;
 mod retry;
 mod waiting;
@@ -79,6 +80,9 @@ pub struct Options {
     pub access_log: AccessLog,
     /// Connections accepted at a time, over all workers.
     pub max_connections: usize,
+    /// Whether what policies have Hale ask (keys of tokens, external authorization) may be on loopback
+    /// addresses. Default false.
+    pub allow_loopback_outbound: bool,
 }
 
 /// Where the access log goes.
@@ -108,6 +112,7 @@ impl Default for Options {
             https_redirect_port: 443,
             access_log: AccessLog::Stdout,
             max_connections: 65_536,
+            allow_loopback_outbound: false,
         }
     }
 }

@@ -206,6 +206,7 @@ impl Hale {
             https: Vec::new(),
             workers: 1,
             access_log: AccessLog::Off,
+            allow_loopback_outbound: true,
             ..Options::default()
         };
         change(&mut options);

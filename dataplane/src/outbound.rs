@@ -1,0 +1,284 @@
+//! Questions that Hale itself asks over HTTP: for the keys of tokens, and whether a request may pass.
+//!
+//! Where they go is written by whoever may write a policy, so it is not trusted: names are looked up once,
+//! the addresses found are held against [`Reach`], and the connection goes to an address that was held against
+//! it, never to a name. Redirects are not followed, cookies are not kept, and time, head and body have bounds.
+
+mod origin;
+mod reach;
+
+pub(crate) use origin::Origin;
+pub(crate) use reach::Reach;
+
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    config::{Protocol, Trust, UpstreamTls},
+    tls::{ClientTls, Roots},
+};
+
+/// Connections kept for the next question.
+const IDLE: usize = 16;
+/// For how long.
+const IDLE_FOR: Duration = Duration::from_secs(20);
+/// hyper's read buffer is not smaller.
+const SMALLEST_HEAD: usize = 8192;
+/// Addresses of one name that are tried.
+const ADDRESSES: usize = 8;
+
+/// What a question may cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// From the look-up of the name to the last byte of the answer.
+    pub(crate) timeout: Duration,
+    /// Bytes of the answer's head; at least 8 KiB are taken.
+    pub(crate) head: usize,
+    /// Bytes of the answer's body.
+    pub(crate) body: usize,
+}
+
+/// Why there is no answer. Holds nothing of the question, which may be secret.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OutboundError {
+    #[error("the URL cannot be used: {0}")]
+    Url(&'static str),
+    #[error("the name cannot be looked up: {0}")]
+    Lookup(io::Error),
+    #[error("the name has no address")]
+    NoAddress,
+    #[error("address {0} is not one that Hale asks: {1}")]
+    Address(IpAddr, &'static str),
+    #[error("{0}: {1}")]
+    Connect(SocketAddr, io::Error),
+    #[error("{0}: TLS: {1}")]
+    Tls(SocketAddr, io::Error),
+    #[error("no answer that can be read: {0}")]
+    Http(hyper::Error),
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
+    #[error("no answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
+}
+
+/// Asks one origin. Works on whichever runtime it is called on, and keeps a few connections.
+pub(crate) struct Client {
+    origin: Origin,
+    reach: Reach,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    idle: Mutex<Vec<Kept>>,
+}
+
+type Sender = http1::SendRequest<Full<Bytes>>;
+
+struct Kept {
+    sender: Sender,
+    since: Instant,
+}
+
+impl Client {
+    /// Takes the URL apart. `roots` are who may have signed the origin's certificate; `None` is whom the system trusts.
+    pub(crate) fn new(
+        url: &str,
+        roots: Option<&Roots>,
+        reach: Reach,
+    ) -> Result<Self, OutboundError> {
+        let origin = Origin::parse(url).map_err(OutboundError::Url)?;
+        if !origin.https && !reach.plain && !reach.loopback {
+            return Err(OutboundError::Url("it is not https"));
+        }
+        let trust = roots.map_or(Trust::System, |roots| Trust::Roots(roots.clone()));
+        let tls = origin.https.then(|| {
+            let tls = UpstreamTls {
+                server_name: None,
+                trust,
+                client_certificate: None,
+            };
+            ClientTls::new(&tls, Protocol::Http1).config
+        });
+        Ok(Self {
+            origin,
+            reach,
+            tls,
+            idle: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// What the URL said.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Asks. The question's URI is path and query; `Host` is set here. Any status is an answer.
+    pub(crate) async fn ask(
+        &self,
+        mut question: Request<Bytes>,
+        limits: &Limits,
+    ) -> Result<Response<Bytes>, OutboundError> {
+        let host = self.origin.authority.clone();
+        question.headers_mut().insert(header::HOST, host);
+        let question = question.map(Full::new);
+        timeout_at(Instant::now() + limits.timeout, async {
+            if let Some(sender) = self.kept() {
+                // An idle connection may have been closed meanwhile; a question without a body is safe to ask again.
+                match self.exchange(sender, question.clone(), limits).await {
+                    Err(OutboundError::Http(_)) if question.method().is_safe() => {}
+                    answer => return answer,
+                }
+            }
+            let sender = self.connect(limits).await?;
+            self.exchange(sender, question, limits).await
+        })
+        .await
+        .unwrap_or(Err(OutboundError::Timeout(limits.timeout)))
+    }
+
+    async fn exchange(
+        &self,
+        mut sender: Sender,
+        question: Request<Full<Bytes>>,
+        limits: &Limits,
+    ) -> Result<Response<Bytes>, OutboundError> {
+        let answer = sender
+            .send_request(question)
+            .await
+            .map_err(OutboundError::Http)?;
+        let (parts, body) = answer.into_parts();
+        let body = read(body, limits.body).await?;
+        self.keep(sender);
+        Ok(Response::from_parts(parts, body))
+    }
+
+    async fn connect(&self, limits: &Limits) -> Result<Sender, OutboundError> {
+        let mut last = OutboundError::NoAddress;
+        for address in self.addresses().await?.into_iter().take(ADDRESSES) {
+            match self.connect_to(address, limits).await {
+                Ok(sender) => return Ok(sender),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Those that may be asked; an error if there is none.
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, OutboundError> {
+        let port = self.origin.port;
+        let found: Vec<SocketAddr> = match self.origin.address() {
+            Some(address) => vec![SocketAddr::new(address, port)],
+            None => tokio::net::lookup_host((self.origin.host.as_str(), port))
+                .await
+                .map_err(OutboundError::Lookup)?
+                .collect(),
+        };
+        let mut refused = OutboundError::NoAddress;
+        let mut allowed = Vec::new();
+        for address in found {
+            match self.reach.check(address.ip(), self.origin.https) {
+                Ok(()) => allowed.push(address),
+                Err(why) => refused = OutboundError::Address(address.ip(), why),
+            }
+        }
+        if allowed.is_empty() {
+            return Err(refused);
+        }
+        Ok(allowed)
+    }
+
+    async fn connect_to(
+        &self,
+        address: SocketAddr,
+        limits: &Limits,
+    ) -> Result<Sender, OutboundError> {
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(|error| OutboundError::Connect(address, error))?;
+        // Latency is all that it could cost.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.tls else {
+            return handshake(stream, limits).await;
+        };
+        let stream = TlsConnector::from(Arc::clone(tls))
+            .connect(self.origin.server_name.clone(), stream)
+            .await
+            .map_err(|error| OutboundError::Tls(address, error))?;
+        handshake(stream, limits).await
+    }
+
+    /// A connection that is still open, as far as is known. Whoever finds the list taken opens another.
+    fn kept(&self) -> Option<Sender> {
+        let mut idle = self.idle.try_lock().ok()?;
+        while let Some(kept) = idle.pop() {
+            if kept.since.elapsed() < IDLE_FOR && !kept.sender.is_closed() {
+                return Some(kept.sender);
+            }
+        }
+        None
+    }
+
+    fn keep(&self, sender: Sender) {
+        let Ok(mut idle) = self.idle.try_lock() else {
+            return;
+        };
+        if !sender.is_closed() {
+            let since = Instant::now();
+            idle.retain(|kept| kept.since.elapsed() < IDLE_FOR && !kept.sender.is_closed());
+            if idle.len() < IDLE {
+                idle.push(Kept { sender, since });
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({})", self.origin)
+    }
+}
+
+async fn handshake<S>(stream: S, limits: &Limits) -> Result<Sender, OutboundError>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(limits.head.max(SMALLEST_HEAD))
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(OutboundError::Http)?;
+    // Ends with the sender; what goes wrong is told to whoever waits for an answer.
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+async fn read(body: Incoming, most: usize) -> Result<Bytes, OutboundError> {
+    match Limited::new(body, most).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(OutboundError::TooLarge(most)),
+        Err(error) => match error.downcast::<hyper::Error>() {
+            Ok(error) => Err(OutboundError::Http(*error)),
+            Err(_) => Err(OutboundError::TooLarge(most)),
+        },
+    }
+}
+
+/// A `Host` that can be sent.
+fn authority(host: &str) -> Result<HeaderValue, &'static str> {
+    HeaderValue::try_from(host).map_err(|_| "its host cannot be sent")
+}
+
+#[cfg(test)]
+mod tests;
