@@ -4,7 +4,8 @@
 //! channel to one writer thread. When the writer cannot keep up lines are dropped and counted: a slow disk
 //! or terminal must not slow requests down.
 //!
-//! What may hold secrets is not in a [`Record`]: no query, no header but `User-Agent`.
+//! What may hold secrets is not in a [`Record`]: no query, no header but `User-Agent`, and of credentials only whose
+//! they were.
 
 use std::{
     fs::OpenOptions,
@@ -22,6 +23,7 @@ use http::{Method, Version};
 
 use crate::{
     AccessLog,
+    auth::Note,
     config::{ObjectRef, UpstreamId},
     metrics::Outcome,
     reason::Reason,
@@ -66,6 +68,8 @@ pub(crate) struct Record<'a> {
     pub upstream: Option<&'a UpstreamId>,
     /// Why the proxy answered by itself.
     pub reason: Option<Reason>,
+    /// Who sent it and what came of asking; `None` on routes that are open.
+    pub auth: Option<&'a Note>,
     /// The `User-Agent`.
     pub user_agent: Option<&'a [u8]>,
     /// Every attempt, in order.

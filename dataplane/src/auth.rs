@@ -28,6 +28,7 @@ mod access_key;
 mod api_key;
 mod basic;
 mod exempt;
+pub(crate) mod explain;
 mod external;
 pub mod jwt;
 pub mod password;

@@ -13,20 +13,23 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
-    Options, StartError,
+    Options, StartError, TryError,
     access_log::Log,
     config::Config,
     health::{Detector, ProbeKey, Prober},
     listen::{self, Bound},
     metrics::Metrics,
-    report::{self, Report, WhyReport, WhyRequest},
+    report::{self, Report, Trial, WhyReport, WhyRequest},
     table::PeerTable,
     tls,
     worker::{self, Stage},
 };
+
+/// For how long a request is tried.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all threads share.
 pub(crate) struct Shared {
@@ -174,6 +177,10 @@ impl Dataplane {
                 .binary_search_by(|upstream| upstream.config.id.cmp(id))
                 .is_ok()
         });
+        let policies = next.counted_policies();
+        shared
+            .metrics
+            .retain_policies(|source| policies.contains(source));
         shared.changed();
         generation
     }
@@ -187,6 +194,44 @@ impl Dataplane {
     pub fn why(&self, request: &WhyRequest) -> Option<WhyReport> {
         let table = self.inner.shared.table.load();
         (table.generation > 0).then(|| report::why(&table, request))
+    }
+
+    /// The same, and what the policies of the route make of a request that carries this; limits do not count it, and
+    /// external services are not asked.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be tried.
+    pub async fn why_trying(
+        &self,
+        request: WhyRequest,
+        trial: Trial,
+    ) -> Result<Option<WhyReport>, TryError> {
+        let table = self.inner.shared.table.load_full();
+        if table.generation == 0 {
+            return Ok(None);
+        }
+        let shared = Arc::clone(&self.inner.shared);
+        let (sender, answer) = oneshot::channel();
+        // What methods wait for may be bound to a thread, and the caller's tasks may not be: this question, which a
+        // person asks now and then, gets a thread of its own.
+        std::thread::Builder::new()
+            .name("hale-why".to_owned())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                let tried = runtime.map_err(TryError::Thread).and_then(|runtime| {
+                    let why = report::why_trying(&table, &shared, &request, &trial);
+                    let why = async { tokio::time::timeout(PATIENCE, why).await };
+                    let why = tokio::task::LocalSet::new().block_on(&runtime, why);
+                    why.map(Some).map_err(|_| TryError::Unanswered)
+                });
+                // Whoever asked may have gone.
+                let _ = sender.send(tried);
+            })
+            .map_err(TryError::Thread)?;
+        answer.await.unwrap_or(Err(TryError::Unanswered))
     }
 
     /// Ticks with each published table and whenever a peer's standing changes.

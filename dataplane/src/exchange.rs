@@ -173,6 +173,21 @@ impl Exchange {
         }
     }
 
+    /// Counts what the route's policies decided.
+    fn count_decisions(&self) {
+        let Some(counters) = self.route().map(|route| &route.counters) else {
+            return;
+        };
+        if let (Some(note), Some(auth)) = (&self.auth, &counters.auth) {
+            auth.decided(note.kind, note.outcome);
+        }
+        match (self.reason, &counters.access, &counters.limit) {
+            (Some(Reason::AddressDenied), Some(access), _) => access.denied(),
+            (Some(Reason::RateLimited), _, Some(limit)) => limit.limited(),
+            _ => {}
+        }
+    }
+
     fn log(&self, duration: Duration) {
         let worker = &self.conn.worker;
         if !worker.logs() {
@@ -200,6 +215,7 @@ impl Exchange {
             route: self.source(),
             upstream: upstream.map(|upstream| &upstream.config.id),
             reason: self.reason,
+            auth: self.auth.as_deref(),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             attempts: &self.attempts,
         });
@@ -226,6 +242,7 @@ impl Drop for Exchange {
         if let Some(reason) = self.reason {
             self.conn.worker.shared.metrics.reject(reason);
         }
+        self.count_decisions();
         self.log(duration);
     }
 }

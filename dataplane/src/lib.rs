@@ -139,3 +139,14 @@ pub enum StartError {
     #[error("cannot open the access log")]
     AccessLog(#[source] std::io::Error),
 }
+
+/// Why a request could not be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum TryError {
+    /// There is no thread for it.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+    /// The policies did not decide in time.
+    #[error("the policies gave no answer within 5 s")]
+    Unanswered,
+}

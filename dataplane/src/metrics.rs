@@ -19,6 +19,9 @@
 //! | `hale_ejections_total` | `upstream`, `rule` | peers taken out for what they answered |
 //! | `hale_upstream_panic` | `upstream` | 1 while failing verdicts are ignored |
 //! | `hale_peers` | `upstream`, `standing`, `reason` | peers now; `reason` is empty where all is well |
+//! | `hale_auth_requests_total` | `policy`, `method` (`none`: no method decided), `outcome` | requests that `auth` decided about |
+//! | `hale_access_denied_requests_total` | `policy` | requests that `access` refused |
+//! | `hale_rate_limited_requests_total` | `policy` | requests that `rateLimit` refused |
 //! | `hale_rejects_total` | `reason` | answers that the proxy gave by itself |
 //! | `hale_connections` | `listener` | connections that are open |
 //! | `hale_connections_accepted_total` | `listener` | connections accepted |
@@ -42,7 +45,7 @@ use std::{
 use prometheus_client::registry::Registry;
 
 use crate::{
-    config::UpstreamId,
+    config::{ObjectRef, UpstreamId},
     health::{EjectionCounters, ProbeCounters},
     reason::Reason,
     report::Report,
@@ -50,9 +53,11 @@ use crate::{
 
 use shard::Shard;
 
+pub(crate) use policies::PolicyMetrics;
 pub(crate) use queue::{QueueCounters, Wait, Waited};
 
 mod exposition;
+mod policies;
 mod queue;
 mod shard;
 
@@ -212,6 +217,8 @@ impl Listener {
 pub(crate) struct Metrics {
     /// Locked when a table is published and at a scrape, never for a request.
     upstreams: Mutex<BTreeMap<UpstreamId, Arc<UpstreamMetrics>>>,
+    /// As `upstreams`.
+    policies: Mutex<BTreeMap<ObjectRef, Arc<PolicyMetrics>>>,
     shards: usize,
     rejects: [AtomicU64; Reason::ALL.len()],
     open: [AtomicU64; 2],
@@ -232,6 +239,7 @@ impl Metrics {
     pub(crate) fn new(log_dropped: Arc<AtomicU64>) -> Self {
         Self {
             upstreams: Mutex::default(),
+            policies: Mutex::default(),
             shards: shard::how_many(),
             rejects: [const { AtomicU64::new(0) }; Reason::ALL.len()],
             open: Default::default(),
@@ -256,6 +264,22 @@ impl Metrics {
     /// Forgets the upstreams for which `keep` is false. Called with each publish.
     pub(crate) fn retain(&self, mut keep: impl FnMut(&UpstreamId) -> bool) {
         self.upstreams().retain(|id, _| keep(id));
+    }
+
+    /// The handle of a policy, to be put into a table; the same one for the same policy.
+    pub(crate) fn policy(&self, source: &ObjectRef) -> Arc<PolicyMetrics> {
+        let mut policies = self.policies();
+        if let Some(known) = policies.get(source) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(PolicyMetrics::new(self.shards));
+        policies.insert(source.clone(), Arc::clone(&new));
+        new
+    }
+
+    /// Forgets the policies for which `keep` is false. Called with each publish.
+    pub(crate) fn retain_policies(&self, mut keep: impl FnMut(&ObjectRef) -> bool) {
+        self.policies().retain(|source, _| keep(source));
     }
 
     /// The proxy answered by itself.
@@ -302,6 +326,10 @@ impl Metrics {
         self.upstreams
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn policies(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectRef, Arc<PolicyMetrics>>> {
+        self.policies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

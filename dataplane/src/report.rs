@@ -1,8 +1,10 @@
 //! What the dataplane tells: the health of every peer, and how a request would be answered.
 //!
+//! What policies say of requests is in [`policies`].
+//!
 //! Made on demand, off the request path, for status, `hale status`, `hale why` and the admin API.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -10,6 +12,7 @@ use serde::Serialize;
 use crate::{
     admission,
     config::{ByReason, ObjectRef, Readiness, UpstreamId},
+    dataplane::Shared,
     exchange::{self, Taken},
     health::{self, EjectionRule, Standing, Verdict},
     reason::Reason,
@@ -17,6 +20,14 @@ use crate::{
     table::{Peer, PeerTable, Target, Upstream},
 };
 
+mod policies;
+
+pub use policies::{
+    AuthReport, MethodReport, PoliciesReport, SectionReport, Trial, TrialReport, Unavailable,
+};
+
+/// What a message begins with where TLS comes first.
+const REDIRECTED: &str = "answered with 308 to https: ";
 /// For how long a request that was lost says how the next one would go.
 const LOST_COUNTS: SignedDuration = SignedDuration::from_secs(60);
 /// Peers that a message names.
@@ -34,6 +45,9 @@ pub struct Report {
     pub published: Option<Timestamp>,
     /// Every upstream, sorted by id.
     pub upstreams: Vec<UpstreamReport>,
+    /// Policies that cannot let in whom they should, and what to mend.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unavailable: Vec<Unavailable>,
 }
 
 /// The state of one upstream.
@@ -186,6 +200,24 @@ pub struct WhyReport {
     /// The upstream that would get it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<UpstreamReport>,
+    /// What the policies of the rule say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policies: Option<PoliciesReport>,
+    /// What they made of the request that was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trial: Option<TrialReport>,
+}
+
+impl WhyReport {
+    /// Policies come before the upstream: it is not asked.
+    fn refuse(&mut self, reason: Reason, message: &str) {
+        let first = match self.message.starts_with(REDIRECTED) {
+            true => REDIRECTED,
+            false => "",
+        };
+        self.reason = Some(reason);
+        self.message = format!("{first}{message}");
+    }
 }
 
 /// The state of a table.
@@ -199,6 +231,7 @@ pub(crate) fn report(table: &PeerTable) -> Report {
             .iter()
             .map(|upstream| upstream_report(upstream))
             .collect(),
+        unavailable: policies::unavailable(table),
     }
 }
 
@@ -402,6 +435,8 @@ pub(crate) fn why(table: &PeerTable, request: &WhyRequest) -> WhyReport {
         message: String::new(),
         nearest: Vec::new(),
         upstream: None,
+        policies: None,
+        trial: None,
     };
     let path = match sanitize::canonical_path(&request.path) {
         Ok(path) => path,
@@ -411,13 +446,9 @@ pub(crate) fn why(table: &PeerTable, request: &WhyRequest) -> WhyReport {
             return why;
         }
     };
-    let host = request.host.trim_end_matches('.').to_ascii_lowercase();
+    let host = normal(&request.host);
     why.canonical_path = Some(path.to_string());
-    let taken = match table.router.find(&host, &path) {
-        Some(found) => Taken::Route(found),
-        None if table.default_route().is_some() => Taken::Default,
-        None => Taken::Nothing,
-    };
+    let taken = taken(table, &host, &path);
     if let Taken::Route(found) = taken
         && let Some(virtual_host) = table.config.hosts.get(found.host)
     {
@@ -427,7 +458,7 @@ pub(crate) fn why(table: &PeerTable, request: &WhyRequest) -> WhyReport {
             why.source = Some(route.source.clone());
         }
         if virtual_host.https_redirect && !request.https {
-            why.message = "answered with 308 to https: ".to_owned();
+            why.message = REDIRECTED.to_owned();
         }
     } else if let (Taken::Default, Some(route)) = (taken, &table.config.default_route) {
         why.source = Some(route.source.clone());
@@ -458,5 +489,42 @@ pub(crate) fn why(table: &PeerTable, request: &WhyRequest) -> WhyReport {
             why.upstream = Some(report);
         }
     }
+    if let Some(route) = exchange::route_of(table, taken) {
+        let policies = policies::of(route, &path);
+        if let Some((reason, message)) = policies::refusal(route, &policies) {
+            why.refuse(reason, &message);
+        }
+        why.policies = Some(policies);
+    }
     why
+}
+
+/// The same, with what the policies make of a request that carries this.
+pub(crate) async fn why_trying(
+    table: &PeerTable,
+    shared: &Arc<Shared>,
+    request: &WhyRequest,
+    trial: &Trial,
+) -> WhyReport {
+    let mut why = why(table, request);
+    let taken = why
+        .canonical_path
+        .as_deref()
+        .map(|path| taken(table, &normal(&request.host), path));
+    if let Some(route) = taken.and_then(|taken| exchange::route_of(table, taken)) {
+        policies::try_request(route, shared, request, trial, &mut why).await;
+    }
+    why
+}
+
+fn normal(host: &str) -> String {
+    host.trim_end_matches('.').to_ascii_lowercase()
+}
+
+fn taken(table: &PeerTable, host: &str, path: &str) -> Taken {
+    match table.find(host, path) {
+        Some(found) => Taken::Route(found),
+        None if table.default_route().is_some() => Taken::Default,
+        None => Taken::Nothing,
+    }
 }

@@ -8,7 +8,8 @@
 //! never when a request arrives; a pick only reads it.
 
 use std::{
-    collections::HashMap,
+    borrow::Cow,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -25,15 +26,16 @@ use crate::{
     auth::Protection,
     balance::{self, Candidates, Eligible, Picker, Ring, Since},
     config::{
-        self, Action, Auth, AuthMethod, Config, ExternalService, Problem, RequestPolicy, UpstreamId,
+        self, Action, Auth, AuthMethod, Config, ExternalService, ObjectRef, Problem, RequestPolicy,
+        UpstreamId,
     },
     cors::Cors,
     health::{self, OutlierTarget, ProbeKey, ProbeTarget, Standing, Verdict, Vitals},
-    metrics::{Metrics, UpstreamMetrics},
+    metrics::{Metrics, PolicyMetrics, UpstreamMetrics},
     rate_limit::Limiter,
     retry::Budget,
-    route::Router,
-    session,
+    route::{Found, Router},
+    sanitize, session,
     tls::{self, CertificateStore},
 };
 
@@ -73,6 +75,29 @@ pub(crate) struct CompiledRoute {
     pub(crate) authority_service: Option<Arc<Upstream>>,
     pub(crate) limiter: Option<Arc<Limiter>>,
     pub(crate) cors: Option<Arc<Cors>>,
+    /// Where what its policies decide is counted.
+    pub(crate) counters: Counters,
+}
+
+/// Where the decisions of a route's policies are counted, by section.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) auth: Option<Arc<PolicyMetrics>>,
+    pub(crate) access: Option<Arc<PolicyMetrics>>,
+    pub(crate) limit: Option<Arc<PolicyMetrics>>,
+}
+
+impl Counters {
+    fn of(policy: &RequestPolicy, metrics: &Metrics) -> Self {
+        Self {
+            auth: policy.auth.source().map(|source| metrics.policy(source)),
+            access: policy.access.source().map(|source| metrics.policy(source)),
+            limit: policy
+                .rate_limit
+                .as_ref()
+                .map(|limit| metrics.policy(&limit.source)),
+        }
+    }
 }
 
 impl CompiledRoute {
@@ -402,7 +427,7 @@ impl PeerTable {
             .map(|host| {
                 host.routes
                     .iter()
-                    .map(|route| compile_route(route, &by_id, &guards))
+                    .map(|route| compile_route(route, &by_id, &guards, metrics))
                     .collect()
             })
             .collect();
@@ -416,11 +441,27 @@ impl PeerTable {
             default_route: config
                 .default_route
                 .as_ref()
-                .map(|route| compile_route(route, &by_id, &guards)),
+                .map(|route| compile_route(route, &by_id, &guards, metrics)),
             guards,
             upstreams,
             config,
         }
+    }
+
+    /// Finds the route of a canonical path.
+    ///
+    /// Some servers take `;parameters` off a path before they look at it. Where that leads to another route, and that
+    /// one is guarded, it is the one that is taken: `/admin;x` does not pass by the guard of `/admin`.
+    pub(crate) fn find(&self, host: &str, path: &str) -> Option<Found> {
+        let found = self.router.find(host, path);
+        if let Some(Cow::Owned(plain)) = sanitize::without_parameters(path)
+            && let Some(other) = self.router.find(host, &plain)
+            && Some(other) != found
+            && (self.route(other.host, other.route)).is_some_and(CompiledRoute::is_guarded)
+        {
+            return Some(other);
+        }
+        found
     }
 
     /// The route at an index that the router gave.
@@ -433,9 +474,32 @@ impl PeerTable {
         self.default_route.as_ref()
     }
 
+    /// Every route, the default one last, with what it was compiled from.
+    pub(crate) fn all_routes(&self) -> impl Iterator<Item = (&config::Route, &CompiledRoute)> {
+        let hosts = self.config.hosts.iter().zip(&self.routes);
+        hosts
+            .flat_map(|(host, compiled)| host.routes.iter().zip(compiled))
+            .chain(self.config.default_route.iter().zip(&self.default_route))
+    }
+
+    /// The policies whose decisions are counted.
+    pub(crate) fn counted_policies(&self) -> HashSet<&ObjectRef> {
+        self.all_routes()
+            .flat_map(|(_, route)| {
+                let limit = route.policy.rate_limit.as_ref();
+                [
+                    route.policy.auth.source(),
+                    route.policy.access.source(),
+                    limit.map(|limit| &limit.source),
+                ]
+            })
+            .flatten()
+            .collect()
+    }
+
     /// Marks the peers that `next` no longer has: their idle connections are not kept.
     pub(crate) fn retire_missing(&self, next: &Self) {
-        let kept: std::collections::HashSet<u64> = next
+        let kept: HashSet<u64> = next
             .upstreams
             .iter()
             .flat_map(|upstream| upstream.peers.iter().map(|peer| peer.state.id))
@@ -620,6 +684,7 @@ fn compile_route(
     route: &config::Route,
     upstreams: &HashMap<&UpstreamId, &Arc<Upstream>>,
     guards: &Guards,
+    metrics: &Metrics,
 ) -> CompiledRoute {
     let target = match &route.action {
         Action::Reject(problem) => Target::Reject(problem.clone()),
@@ -641,6 +706,7 @@ fn compile_route(
             .map(|upstream| Arc::clone(upstream)),
         limiter: compiled.limiter,
         cors: compiled.cors,
+        counters: Counters::of(&route.policy, metrics),
         policy: route.policy.clone(),
     }
 }

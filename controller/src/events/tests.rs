@@ -106,6 +106,7 @@ fn report(failing: &[bool]) -> Report {
             by_reason: ByReason::from([(Reason::ActiveCheckFailed, out)]),
             peers,
         }],
+        unavailable: Vec::new(),
     }
 }
 

@@ -46,6 +46,7 @@ impl Record<'_> {
         escape(out, self.request_id.as_bytes());
         text(out, "\"");
         self.write_route(out);
+        self.write_auth(out);
         if let Some(agent) = self.user_agent {
             text(out, ",\"user_agent\":\"");
             escape(out, agent);
@@ -82,6 +83,23 @@ impl Record<'_> {
             text(out, reason.as_str());
             text(out, "\"");
         }
+    }
+
+    fn write_auth(&self, out: &mut Vec<u8>) {
+        let Some(note) = self.auth else { return };
+        if let Some(consumer) = &note.consumer {
+            text(out, ",\"consumer\":\"");
+            escape(out, consumer.as_bytes());
+            text(out, "\"");
+        }
+        if let Some(kind) = note.kind {
+            text(out, ",\"authMethod\":\"");
+            text(out, kind.as_str());
+            text(out, "\"");
+        }
+        text(out, ",\"authOutcome\":\"");
+        text(out, note.outcome.as_str());
+        text(out, "\"");
     }
 }
 

@@ -26,6 +26,7 @@ fn record<'a>(path: &'a str, agent: &'a [u8], attempts: &'a [Attempt]) -> Record
         route: None,
         upstream: None,
         reason: None,
+        auth: None,
         user_agent: Some(agent),
         attempts,
     }
@@ -78,6 +79,37 @@ fn a_line_says_what_happened() {
         "\n"
     );
     assert_eq!(line(&record), wanted);
+}
+
+#[test]
+fn who_sent_it_is_told_where_the_route_asks() {
+    use crate::auth::{Kind, Outcome};
+    let mut note = Note {
+        kind: Some(Kind::ApiKey),
+        consumer: Some("a\"\n\u{e4}".into()),
+        outcome: Outcome::Allowed,
+    };
+    let auth = |note: Option<&Note>| -> Value {
+        let record = Record {
+            auth: note,
+            ..record("/", b"", &[])
+        };
+        let line: Value = serde_json::from_str(&line(&record)).unwrap();
+        ["consumer", "authMethod", "authOutcome"]
+            .map(|key| line.get(key).cloned())
+            .into_iter()
+            .flatten()
+            .collect()
+    };
+    assert_eq!(
+        auth(Some(&note)),
+        json!(["a\"\n\u{e4}", "apiKey", "Allowed"])
+    );
+    note.consumer = None;
+    note.kind = None;
+    note.outcome = Outcome::NoCredential;
+    assert_eq!(auth(Some(&note)), json!(["NoCredential"]));
+    assert_eq!(auth(None), json!([]));
 }
 
 #[test]

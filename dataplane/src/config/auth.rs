@@ -35,6 +35,14 @@ impl Auth {
     pub const fn is_open(&self) -> bool {
         matches!(self, Self::Open)
     }
+
+    /// The policy that says who may.
+    pub fn source(&self) -> Option<&ObjectRef> {
+        match self {
+            Self::AnyOf(rules) => Some(&rules.source),
+            Self::Open | Self::Unavailable(_) => None,
+        }
+    }
 }
 
 /// The methods of one policy; the first whose credential a request has decides.

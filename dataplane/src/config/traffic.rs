@@ -25,6 +25,14 @@ impl Access {
     pub const fn is_open(&self) -> bool {
         matches!(self, Self::Everybody)
     }
+
+    /// The policy that says which.
+    pub fn source(&self) -> Option<&ObjectRef> {
+        match self {
+            Self::Rules(rules) => Some(&rules.source),
+            Self::Everybody | Self::Unavailable(_) => None,
+        }
+    }
 }
 
 /// Addresses by network. An address in both lists is refused.

@@ -16,6 +16,7 @@ use prometheus_client::{
 
 use super::{
     Listener, Metrics, Outcome,
+    policies::PolicySums,
     queue::Waited,
     shard::{BOUNDS, CLASSES, Sums},
 };
@@ -63,6 +64,7 @@ impl Collector for Exposition {
         waits(&mut encoder, &counted)?;
         probes(&mut encoder, &counted)?;
         ejections(&mut encoder, &counted)?;
+        policies(&mut encoder, &self.metrics)?;
         edge(&mut encoder, &self.metrics)?;
         let report = (self.report)();
         peers(&mut encoder, &report)?;
@@ -189,6 +191,41 @@ fn ejections(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> fmt::R
             let labels = [("upstream", one.upstream.as_str()), ("rule", rule.as_str())];
             seen(&mut metric, &labels, count)?;
         }
+    }
+    Ok(())
+}
+
+/// What policies decided. They are named as kubectl does, without their kind: it is always the same.
+fn policies(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
+    let counted: Vec<(String, PolicySums)> = metrics
+        .policies()
+        .iter()
+        .map(|(source, policy)| {
+            let name = format!("{}/{}", source.namespace, source.name);
+            (name, policy.sums())
+        })
+        .collect();
+    let help = "Requests that the auth section of a policy decided about, by method and outcome";
+    let mut metric = counter(encoder, "hale_auth_requests", help)?;
+    for (policy, sums) in &counted {
+        for (method, outcome, count) in sums.decisions() {
+            let labels = [
+                ("policy", policy.as_str()),
+                ("method", method),
+                ("outcome", outcome),
+            ];
+            seen(&mut metric, &labels, count)?;
+        }
+    }
+    let help = "Requests that the access section of a policy refused";
+    let mut metric = counter(encoder, "hale_access_denied_requests", help)?;
+    for (policy, sums) in &counted {
+        seen(&mut metric, &[("policy", policy.as_str())], sums.denied)?;
+    }
+    let help = "Requests that the rateLimit section of a policy refused";
+    let mut metric = counter(encoder, "hale_rate_limited_requests", help)?;
+    for (policy, sums) in &counted {
+        seen(&mut metric, &[("policy", policy.as_str())], sums.limited)?;
     }
     Ok(())
 }

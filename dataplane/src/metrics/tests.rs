@@ -18,6 +18,7 @@ fn nothing() -> Report {
         fingerprint: "sha256:ab".into(),
         published: Some(jiff::Timestamp::now()),
         upstreams: Vec::new(),
+        unavailable: Vec::new(),
     }
 }
 
@@ -92,6 +93,43 @@ fn a_handle_outlives_tables_and_ends_with_its_upstream() {
         ),
         "{text}"
     );
+    assert!(!text.contains("gone"));
+}
+
+fn policy(name: &str) -> ObjectRef {
+    ObjectRef {
+        kind: "UpstreamPolicy",
+        namespace: "shop".into(),
+        name: name.into(),
+    }
+}
+
+#[test]
+fn policies_count_by_method_and_outcome_until_they_are_gone() {
+    use crate::auth::{Kind, Outcome};
+    let metrics = Arc::new(Metrics::default());
+    let members = metrics.policy(&policy("members"));
+    members.decided(Some(Kind::Basic), Outcome::Allowed);
+    members.decided(Some(Kind::External), Outcome::Overloaded);
+    members.decided(None, Outcome::NoCredential);
+    metrics
+        .policy(&policy("members"))
+        .decided(Some(Kind::Basic), Outcome::Allowed);
+    members.limited();
+    members.denied();
+    metrics.policy(&policy("gone")).denied();
+    metrics.retain_policies(|source| source.name == "members");
+    let text = scrape(&metrics);
+    for line in [
+        r#"hale_auth_requests_total{policy="shop/members",method="basic",outcome="Allowed"} 2"#,
+        r#"hale_auth_requests_total{policy="shop/members",method="external",outcome="Overloaded"} 1"#,
+        r#"hale_auth_requests_total{policy="shop/members",method="none",outcome="NoCredential"} 1"#,
+        r#"hale_rate_limited_requests_total{policy="shop/members"} 1"#,
+        r#"hale_access_denied_requests_total{policy="shop/members"} 1"#,
+    ] {
+        assert!(has(&text, line), "{line} is missing in\n{text}");
+    }
+    assert_eq!(text.matches("hale_auth_requests_total{").count(), 3);
     assert!(!text.contains("gone"));
 }
 

@@ -70,6 +70,7 @@ fn report(peers: Vec<PeerReport>) -> Report {
         fingerprint: String::new(),
         published: None,
         upstreams: vec![upstream],
+        unavailable: Vec::new(),
     }
 }
 
