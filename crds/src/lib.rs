@@ -13,18 +13,29 @@
 // Columns of the printer have like types.
 #![allow(clippy::duplicated_attributes)]
 
+mod access;
+mod auth;
 mod circuit_breaker;
+mod cors;
 mod duration;
 mod health_check;
 mod load_balancer;
 mod passive_check;
 mod policy;
+mod rate_limit;
 mod requests;
 mod session_persistence;
 mod status;
 mod tls;
 
+pub use access::Access;
+pub use auth::{
+    AccessKeyAuth, AccessKeyProfile, ApiKeyAuth, Auth, AuthMethod, BasicAuth, BasicFormat,
+    ClaimToHeader, ConfigMapRef, ExemptPath, ExemptPathType, ExternalAuth, ExternalServiceRef,
+    Jwks, JwtAlgorithm, JwtAuth, LabelValue, RequiredClaim, SecretSelector, SignedBody,
+};
 pub use circuit_breaker::{CircuitBreaker, PeerLimits, Queue};
+pub use cors::{Cors, CorsMethod};
 pub use duration::{Duration, DurationError};
 pub use health_check::{
     ActiveCheck, CheckPort, ExpectedBody, FromReadinessProbe, GrpcCheck, HealthCheck, HttpCheck,
@@ -33,6 +44,7 @@ pub use health_check::{
 pub use load_balancer::{ConsistentHash, LoadBalancer, LoadBalancerType, SlowStart, SourceIp, Uri};
 pub use passive_check::{ErrorPercent, PassiveCheck};
 pub use policy::{TargetKind, TargetRef, UpstreamPolicy, UpstreamPolicySpec};
+pub use rate_limit::{ClientAddress, Consumer, RateLimit, RateLimitKey, WholeRoute};
 pub use requests::{Failure, GrpcCode, NonIdempotent, Retry, RetryBudget, SamePeer, Timeouts};
 pub use session_persistence::{SessionPersistence, SessionPersistenceType};
 pub use status::{
@@ -186,6 +198,15 @@ mod tests {
                 "circuitBreaker": {},
                 "retry": {},
                 "timeouts": {},
+                "auth": {"anyOf": [
+                    {"basic": {"secretRef": {"name": "users"}}},
+                    {"jwt": {"issuer": "a", "jwks": {"uri": "https://a.test/keys"}}},
+                    {"accessKey": {"profile": "AWS4", "secretSelector": {"matchLabels": {"app": "a"}}}},
+                    {"external": {"service": {"name": "auth", "port": 80}}},
+                ]},
+                "access": {"deny": ["192.0.2.0/24"]},
+                "rateLimit": {"requests": 5},
+                "cors": {"allowOrigins": ["*"]},
             },
         }))
         .unwrap();
@@ -209,5 +230,71 @@ mod tests {
         assert_eq!((queue.max, queue.timeout), (100, Duration::new("1s")));
         assert_eq!(policy.spec.retry.unwrap().codes, [502, 503, 504]);
         assert_eq!(policy.spec.timeouts.unwrap().connect, Duration::new("1s"));
+        assert_eq!(
+            policy.spec.rate_limit.unwrap().interval,
+            Duration::new("1s")
+        );
+        let cors = policy.spec.cors.unwrap();
+        assert_eq!(cors.max_age, Duration::new("5s"));
+        assert!(!cors.allow_credentials);
+        assert_eq!(cors.allow_methods.len(), 3);
+        auth_has_its_defaults(&policy.spec.auth.unwrap());
+    }
+
+    fn auth_has_its_defaults(auth: &Auth) {
+        let [basic, jwt, access_key, external] = auth.any_of.as_slice() else {
+            panic!("{auth:?}");
+        };
+        assert!(!auth.forward_credential);
+        let basic = basic.basic.as_ref().unwrap();
+        assert_eq!(
+            (basic.realm.as_str(), basic.format),
+            ("Hale", BasicFormat::AuthFile)
+        );
+        let jwt = jwt.jwt.as_ref().unwrap();
+        assert_eq!(jwt.algorithms, [JwtAlgorithm::Rs256, JwtAlgorithm::Es256]);
+        assert_eq!(jwt.consumer_claim, "sub");
+        assert_eq!(jwt.clock_skew, Duration::new("60s"));
+        let access_key = access_key.access_key.as_ref().unwrap();
+        assert_eq!(access_key.clock_skew, Duration::new("300s"));
+        assert_eq!(access_key.replay_window, Duration::new("0s"));
+        assert_eq!(access_key.signed_body, SignedBody::Required);
+        let external = external.external.as_ref().unwrap();
+        assert_eq!(
+            (external.path.as_str(), &external.timeout),
+            ("/", &Duration::new("2s"))
+        );
+        assert!(!external.fail_open);
+    }
+
+    #[test]
+    fn auth_tells_what_it_refers_to() {
+        let auth: Auth = serde_json::from_value(serde_json::json!({"anyOf": [
+            {"basic": {"secretRef": {"name": "users"}}},
+            {"apiKey": {"header": "x-key", "secretRef": {"name": "keys"}}},
+            {"jwt": {"issuer": "a", "jwks": {"secretRef": {"name": "tokens"}}}},
+            {"jwt": {"issuer": "b", "jwks": {"configMapRef": {"name": "public"}}}},
+            {"jwt": {"issuer": "c", "jwks": {"uri": "https://a.test", "caCertificateRefs": [
+                {"kind": "ConfigMap", "name": "ca"}, {"kind": "Secret", "name": "secret-ca"},
+            ]}}},
+            {"accessKey": {"profile": "SDK", "secretSelector": {"matchLabels": {"app": "a"}}}},
+        ]}))
+        .unwrap();
+        let secrets: Vec<_> = auth.secrets().collect();
+        assert_eq!(secrets, ["users", "keys", "tokens", "secret-ca"]);
+        let config_maps: Vec<_> = auth.config_maps().collect();
+        assert_eq!(config_maps, ["public", "ca"]);
+        let selector = auth.secret_selectors().next().unwrap();
+        let labels = |value: &str| BTreeMap::from([("app".to_owned(), value.to_owned())]);
+        assert!(selector.matches(&labels("a")));
+        assert!(!selector.matches(&labels("b")));
+        assert!(!selector.matches(&BTreeMap::new()));
+        let nothing = SecretSelector {
+            match_labels: BTreeMap::new(),
+        };
+        assert!(
+            !nothing.matches(&labels("a")),
+            "an empty selector selects nothing"
+        );
     }
 }

@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CircuitBreaker, HealthCheck, LoadBalancer, Retry, SessionPersistence, Timeouts, Tls,
-    UpstreamPolicyStatus,
+    Access, Auth, CircuitBreaker, Cors, HealthCheck, LoadBalancer, RateLimit, Retry,
+    SessionPersistence, Timeouts, Tls, UpstreamPolicyStatus,
 };
 
 /// How Hale treats the peers of a Service (its pods), and the requests of a Service or an Ingress.
@@ -27,7 +27,7 @@ use crate::{
     namespaced,
     status = "UpstreamPolicyStatus",
     derive = "PartialEq",
-    doc = "UpstreamPolicy says how Hale treats the peers of a Service (health checks, balancing, sessions, limits, TLS) and the requests to a Service or Ingress (timeouts, retries). Its status says which peers are out, why, and since when.",
+    doc = "UpstreamPolicy says how Hale treats the peers of a Service (health checks, balancing, sessions, limits, TLS) and the requests to a Service or Ingress (timeouts, retries, who may send them, from where and how many). Its status says which peers are out, why, and since when.",
     label("gateway.networking.k8s.io/policy", "Direct"),
     printcolumn(
         name = "TARGET",
@@ -110,6 +110,19 @@ pub struct UpstreamPolicySpec {
     /// Deadlines of a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
+    /// Who may send requests. Default: everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
+    /// Which client addresses may send requests. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
+    /// How many requests are taken. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// Which web pages of other origins may read answers. Default: Hale adds nothing, and passes on what the
+    /// upstream says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
 }
 
 /// A target in the policy's own namespace.
