@@ -2,12 +2,13 @@
 //!
 //! `/livez`, `/readyz` and `/metrics` are for kubelet and Prometheus, on all addresses. `/api/v1/…` tells
 //! names and addresses of pods, so it listens on loopback alone and refuses requests whose Host is not
-//! loopback: a web page cannot make a browser read it.
+//! loopback: a web page cannot make a browser read it. Questions that are posted must be JSON, which no page can send
+//! to another origin without being allowed to.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http::{Method, Request, Response, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     body::{Bytes, Incoming},
     server::conn::http1,
@@ -30,7 +31,15 @@ pub(crate) use query::encode;
 pub trait Answers: Send + Sync + 'static {
     /// Answers a GET for `path`; `None` is 404.
     fn answer(&self, path: &str, query: &str, host: &str) -> Option<Answer>;
+
+    /// Answers a question that is posted as JSON to `path`; `None` is 405.
+    fn question<'a>(&'a self, _path: &'a str, _host: &'a str, _json: &'a [u8]) -> Answering<'a> {
+        Box::pin(async { None })
+    }
 }
+
+/// An answer that takes a while.
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Option<Answer>> + Send + 'a>>;
 
 /// An answer by ourselves.
 #[derive(Debug)]
@@ -56,6 +65,10 @@ impl Answer {
     }
 }
 
+/// The largest question: what a request's head may have, and as much again.
+const MAX_QUESTION: usize = 128 * 1024;
+/// For a question to arrive.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections at a time: these ports are asked by machines that come every few seconds.
 const MAX_CONNECTIONS: usize = 64;
 
@@ -82,8 +95,8 @@ async fn accept(listener: TcpListener, answers: Arc<dyn Answers>) {
         let answers = Arc::clone(&answers);
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let response = respond(&request, &*answers);
-                async move { Ok::<_, Infallible>(response) }
+                let answers = Arc::clone(&answers);
+                async move { Ok::<_, Infallible>(respond(request, &*answers).await) }
             });
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -99,19 +112,26 @@ async fn accept(listener: TcpListener, answers: Arc<dyn Answers>) {
     }
 }
 
-fn respond(request: &Request<Incoming>, answers: &dyn Answers) -> Response<Full<Bytes>> {
-    let host = request
-        .headers()
+async fn respond(request: Request<Incoming>, answers: &dyn Answers) -> Response<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
+    let host = parts
+        .headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
         .unwrap_or_default();
-    let uri = request.uri();
-    let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
-        answers
+    let uri = &parts.uri;
+    let answer = match parts.method {
+        Method::GET | Method::HEAD => answers
             .answer(uri.path(), uri.query().unwrap_or_default(), host)
-            .unwrap_or_else(|| Answer::text(StatusCode::NOT_FOUND, "not found"))
-    } else {
-        Answer::text(StatusCode::METHOD_NOT_ALLOWED, "only GET")
+            .unwrap_or_else(|| Answer::text(StatusCode::NOT_FOUND, "not found")),
+        Method::POST => match question(&parts, body).await {
+            Ok(json) => answers
+                .question(uri.path(), host, &json)
+                .await
+                .unwrap_or_else(only_get),
+            Err(refusal) => refusal,
+        },
+        _ => only_get(),
     };
     let mut response = Response::new(Full::from(answer.body));
     *response.status_mut() = answer.status;
@@ -125,4 +145,28 @@ fn respond(request: &Request<Incoming>, answers: &dyn Answers) -> Response<Full<
         header::HeaderValue::from_static("no-store"),
     );
     response
+}
+
+fn only_get() -> Answer {
+    Answer::text(StatusCode::METHOD_NOT_ALLOWED, "only GET")
+}
+
+/// The body of a question.
+async fn question(parts: &Parts, body: Incoming) -> Result<Bytes, Answer> {
+    let kind = parts.headers.get(header::CONTENT_TYPE);
+    if kind.is_none_or(|kind| kind != "application/json") {
+        let message = "a question is application/json";
+        return Err(Answer::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
+    match tokio::time::timeout(PATIENCE, Limited::new(body, MAX_QUESTION).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(_)) => Err(Answer::text(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the question is too long, or ended early",
+        )),
+        Err(_) => Err(Answer::text(
+            StatusCode::REQUEST_TIMEOUT,
+            "the question did not end",
+        )),
+    }
 }

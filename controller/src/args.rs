@@ -17,6 +17,8 @@ use crate::settings::{ObjectKey, Settings};
 
 mod values;
 
+pub use values::Hidden;
+
 /// A Kubernetes ingress controller that knows which upstreams are healthy, and says why.
 #[derive(Debug, Parser)]
 #[command(name = "hale", version, max_term_width = 110)]
@@ -387,6 +389,24 @@ pub enum Output {
 pub struct WhyArgs {
     /// The URL, as a client would ask for it: `http://shop.example/cart`
     pub url: String,
+    /// Try a request with this method, and say what policies make of it.
+    #[arg(long, short = 'X', env = "HALE_METHOD", value_name = "METHOD")]
+    pub method: Option<String>,
+    /// Try a request with this header; again for more. It is never printed, and in HALE_HEADER (a header a line) not seen in
+    /// the list of processes either.
+    #[arg(
+        long,
+        short = 'H',
+        env = "HALE_HEADER",
+        hide_env_values = true,
+        value_name = "NAME: VALUE",
+        value_delimiter = '\n',
+        value_parser = values::hidden
+    )]
+    pub header: Vec<Hidden>,
+    /// Try a request from this address.
+    #[arg(long, env = "HALE_CLIENT", value_name = "ADDRESS")]
+    pub client: Option<IpAddr>,
     /// Where to ask.
     #[command(flatten)]
     pub admin: AdminArgs,

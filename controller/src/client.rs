@@ -6,7 +6,7 @@ use http::StatusCode;
 use hyper::body::Bytes;
 
 use crate::{
-    args::{AdminArgs, Output, ProbeArgs, StatusArgs, WhyArgs},
+    args::{AdminArgs, Hidden, Output, ProbeArgs, StatusArgs, WhyArgs},
     http_client::{self, Answer, AskError},
 };
 
@@ -33,6 +33,9 @@ pub enum ClientError {
     /// Hale cannot answer this.
     #[error("{0}: {1}")]
     Refused(StatusCode, String),
+    /// A header that is none; it is not printed, because it may hold a credential.
+    #[error("header {0} is not written as in -H 'Name: value'")]
+    Header(usize),
     /// Another version, or no Hale at all.
     #[error("the answer is not one that this version of hale understands")]
     Unknown(#[source] serde_json::Error),
@@ -43,7 +46,7 @@ pub enum ClientError {
 
 /// `hale status`.
 pub async fn status(args: &StatusArgs) -> Result<ExitCode, ClientError> {
-    let body = ask(&args.admin, "/api/v1/status").await?;
+    let body = ask(&args.admin, "/api/v1/status", None).await?;
     match args.admin.output {
         Output::Json => println!("{}", pretty(&body)?),
         Output::Table => {
@@ -61,8 +64,18 @@ pub async fn status(args: &StatusArgs) -> Result<ExitCode, ClientError> {
 
 /// `hale why URL`. The exit code is 0 where the request would be served, and 2 where not.
 pub async fn why(args: &WhyArgs) -> Result<ExitCode, ClientError> {
-    let path = format!("/api/v1/why?url={}", crate::admin::encode(&args.url));
-    let body = ask(&args.admin, &path).await?;
+    let body = if args.method.is_none() && args.header.is_empty() && args.client.is_none() {
+        let path = format!("/api/v1/why?url={}", crate::admin::encode(&args.url));
+        ask(&args.admin, &path, None).await?
+    } else {
+        let question = serde_json::json!({
+            "url": args.url,
+            "method": args.method,
+            "headers": headers(&args.header)?,
+            "client": args.client,
+        });
+        ask(&args.admin, "/api/v1/why", Some(&question)).await?
+    };
     let why: view::Why = serde_json::from_slice(&body).map_err(ClientError::Unknown)?;
     match args.admin.output {
         Output::Json => println!("{}", pretty(&body)?),
@@ -76,6 +89,20 @@ pub async fn why(args: &WhyArgs) -> Result<ExitCode, ClientError> {
     } else {
         ExitCode::from(2)
     })
+}
+
+/// Names and values of `Name: value`. What is wrong with one is said without it.
+fn headers(given: &[Hidden]) -> Result<Vec<(&str, &str)>, ClientError> {
+    let mut headers = Vec::new();
+    for (number, header) in (1..).zip(given) {
+        let header = header.expose();
+        if header.is_empty() {
+            continue;
+        }
+        let (name, value) = header.split_once(':').ok_or(ClientError::Header(number))?;
+        headers.push((name.trim(), value.trim()));
+    }
+    Ok(headers)
 }
 
 /// `hale probe URL`: exit code 0 when the status is the one that is wanted, 1 when not.
@@ -102,15 +129,24 @@ pub async fn probe(args: &ProbeArgs) -> Result<ExitCode, ClientError> {
     Ok(ExitCode::FAILURE)
 }
 
-async fn ask(admin: &AdminArgs, path: &str) -> Result<Bytes, ClientError> {
+/// Asks the admin port: GET, or POST of a question.
+async fn ask(
+    admin: &AdminArgs,
+    path: &str,
+    question: Option<&serde_json::Value>,
+) -> Result<Bytes, ClientError> {
     let url = format!("http://{}{path}", admin.admin);
-    let Answer { status, body, .. } =
-        http_client::get(&url, None, TIMEOUT)
-            .await
-            .map_err(|source| ClientError::NoAnswer {
-                admin: admin.admin.clone(),
-                source,
-            })?;
+    let answer = match question {
+        Some(question) => {
+            let question = serde_json::to_vec(question).map_err(ClientError::Unknown)?;
+            http_client::post(&url, question, TIMEOUT).await
+        }
+        None => http_client::get(&url, None, TIMEOUT).await,
+    };
+    let Answer { status, body, .. } = answer.map_err(|source| ClientError::NoAnswer {
+        admin: admin.admin.clone(),
+        source,
+    })?;
     if !status.is_success() {
         let text = String::from_utf8_lossy(&body).trim_end().to_owned();
         return Err(ClientError::Refused(status, text));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use http::{Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::{Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -53,6 +53,20 @@ pub struct Answer {
 
 /// GETs `url`, which is plain HTTP, within `timeout`; `host` replaces the URL's own in the Host header.
 pub async fn get(url: &str, host: Option<&str>, timeout: Duration) -> Result<Answer, AskError> {
+    ask(url, host, None, timeout).await
+}
+
+/// POSTs JSON to `url`, which is plain HTTP, within `timeout`.
+pub async fn post(url: &str, json: Vec<u8>, timeout: Duration) -> Result<Answer, AskError> {
+    ask(url, None, Some(json.into()), timeout).await
+}
+
+async fn ask(
+    url: &str,
+    host: Option<&str>,
+    json: Option<Bytes>,
+    timeout: Duration,
+) -> Result<Answer, AskError> {
     let uri: Uri = url
         .parse()
         .map_err(|_| AskError::Url(url.to_owned(), "it cannot be parsed"))?;
@@ -68,13 +82,18 @@ pub async fn get(url: &str, host: Option<&str>, timeout: Duration) -> Result<Ans
         authority.port_u16().unwrap_or(80)
     );
     let host = host.unwrap_or(authority.as_str());
-    match tokio::time::timeout(timeout, exchange(&uri, &target, host)).await {
+    match tokio::time::timeout(timeout, exchange(&uri, &target, host, json)).await {
         Ok(answer) => answer,
         Err(_) => Err(AskError::Timeout(target, timeout)),
     }
 }
 
-async fn exchange(uri: &Uri, target: &str, host: &str) -> Result<Answer, AskError> {
+async fn exchange(
+    uri: &Uri,
+    target: &str,
+    host: &str,
+    json: Option<Bytes>,
+) -> Result<Answer, AskError> {
     let no_http = |source: Box<dyn std::error::Error + Send + Sync>| AskError::Http {
         authority: target.to_owned(),
         source,
@@ -89,7 +108,7 @@ async fn exchange(uri: &Uri, target: &str, host: &str) -> Result<Answer, AskErro
         .await
         .map_err(|error| no_http(error.into()))?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::get(path)
+    let mut request = Request::get(path)
         .header(header::HOST, host)
         .header(header::ACCEPT, "application/json")
         .header(
@@ -97,8 +116,14 @@ async fn exchange(uri: &Uri, target: &str, host: &str) -> Result<Answer, AskErro
             concat!("hale/", env!("CARGO_PKG_VERSION")),
         )
         .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
+        .body(Full::default())
         .map_err(|error| no_http(error.into()))?;
+    if let Some(json) = json {
+        let kind = header::HeaderValue::from_static("application/json");
+        *request.method_mut() = Method::POST;
+        request.headers_mut().insert(header::CONTENT_TYPE, kind);
+        *request.body_mut() = Full::new(json);
+    }
     let driver = tokio::spawn(connection);
     let answer = async {
         let (head, body) = sender

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use hale_dataplane::{
     Dataplane,
-    report::{Report, WhyReport, WhyRequest},
+    report::{Report, Trial, WhyReport, WhyRequest},
 };
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{Answer, Answers, Context, context, query};
+use super::{Answer, Answering, Answers, Context, context, query};
 use crate::{
     finding::Finding,
     lifecycle::{Lifecycle, Phase},
@@ -82,19 +82,40 @@ struct Why {
     context: Context,
 }
 
+/// A request to try. It may hold credentials: nothing prints it, and what is wrong with it is said without it.
+#[derive(Deserialize)]
+struct Question {
+    url: String,
+    #[serde(default)]
+    method: Option<String>,
+    #[serde(default)]
+    headers: Vec<(String, String)>,
+    #[serde(default)]
+    client: Option<IpAddr>,
+}
+
 impl Answers for Api {
     fn answer(&self, path: &str, query: &str, host: &str) -> Option<Answer> {
         if !is_loopback(host) {
-            return Some(Answer::text(
-                StatusCode::FORBIDDEN,
-                "this port answers only to a loopback Host, as in http://127.0.0.1/",
-            ));
+            return Some(not_loopback());
         }
         match path {
             "/api/v1/status" => Some(json(&self.status())),
             "/api/v1/why" => Some(self.why(query)),
             _ => None,
         }
+    }
+
+    fn question<'a>(&'a self, path: &'a str, host: &'a str, json: &'a [u8]) -> Answering<'a> {
+        Box::pin(async move {
+            if !is_loopback(host) {
+                return Some(not_loopback());
+            }
+            match path {
+                "/api/v1/why" => Some(self.try_request(json).await),
+                _ => None,
+            }
+        })
     }
 }
 
@@ -119,24 +140,87 @@ impl Api {
                 "ask for /api/v1/why?url=http://HOST/PATH",
             );
         };
-        let request = match request(&url) {
-            Ok(request) => request,
-            Err(message) => return Answer::text(StatusCode::BAD_REQUEST, message),
-        };
-        match self.dataplane.why(&request) {
-            Some(why) => {
-                let newest = self.newest.borrow().clone();
-                let context = newest.map_or_else(Context::default, |published| {
-                    context::of(&published, &request, &why, Timestamp::now())
-                });
-                json(&Why { why, context })
-            }
-            None => Answer::text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "nothing is served yet: no table was published",
-            ),
+        match split(&url) {
+            Ok((request, ..)) => self.explained(&request, self.dataplane.why(&request)),
+            Err(message) => Answer::text(StatusCode::BAD_REQUEST, message),
         }
     }
+
+    async fn try_request(&self, json: &[u8]) -> Answer {
+        let (request, trial) = match trial(json) {
+            Ok(asked) => asked,
+            Err(message) => return Answer::text(StatusCode::BAD_REQUEST, message),
+        };
+        match self.dataplane.why_trying(request.clone(), trial).await {
+            Ok(why) => self.explained(&request, why),
+            Err(error) => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        }
+    }
+
+    fn explained(&self, request: &WhyRequest, why: Option<WhyReport>) -> Answer {
+        let Some(why) = why else {
+            return Answer::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "nothing is served yet: no table was published",
+            );
+        };
+        let newest = self.newest.borrow().clone();
+        let context = newest.map_or_else(Context::default, |published| {
+            context::of(&published, request, &why, Timestamp::now())
+        });
+        json(&Why { why, context })
+    }
+}
+
+fn not_loopback() -> Answer {
+    Answer::text(
+        StatusCode::FORBIDDEN,
+        "this port answers only to a loopback Host, as in http://127.0.0.1/",
+    )
+}
+
+/// The request of a question.
+fn trial(json: &[u8]) -> Result<(WhyRequest, Trial), String> {
+    let question: Question = serde_json::from_slice(json).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        format!("the question cannot be read: line {line}, column {column}")
+    })?;
+    let (mut request, authority, target) = split(&question.url)?;
+    let mut headers = HeaderMap::new();
+    for (number, (name, value)) in (1..).zip(&question.headers) {
+        let name = HeaderName::try_from(name);
+        let value = HeaderValue::try_from(value);
+        let (Ok(name), Ok(mut value)) = (name, value) else {
+            return Err(format!(
+                "header {number} has a byte that headers cannot have"
+            ));
+        };
+        value.set_sensitive(true);
+        headers
+            .try_append(name, value)
+            .map_err(|_| "too many headers".to_owned())?;
+    }
+    let mut authority = authority.to_owned();
+    // As with curl, a Host of one's own goes before that of the URL.
+    if let Some(host) = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+    {
+        authority = host.to_owned();
+        request.host = host_of(host).to_owned();
+    }
+    let method = question.method.as_deref().unwrap_or("GET");
+    let trial = Trial {
+        method: Method::from_bytes(method.as_bytes())
+            .map_err(|_| "the method is not one that HTTP can have".to_owned())?,
+        target: (target.split('#').next().unwrap_or_default())
+            .parse()
+            .map_err(|_| "the path or the query has a byte that a URL cannot have".to_owned())?,
+        authority,
+        headers,
+        client: question.client,
+    };
+    Ok((request, trial))
 }
 
 fn json(value: &impl Serialize) -> Answer {
@@ -164,32 +248,42 @@ fn is_loopback(host: &str) -> bool {
         || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Takes a URL apart by hand: a strict parser would refuse the very URLs that people ask about.
-fn request(url: &str) -> Result<WhyRequest, String> {
+/// Takes a URL apart by hand, into what is asked for, authority and target: a strict parser would refuse the very URLs
+/// that people ask about. Messages do not repeat it: its query may hold a credential.
+fn split(url: &str) -> Result<(WhyRequest, &str, String), String> {
     let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
     let https = match scheme.to_ascii_lowercase().as_str() {
         "https" | "wss" => true,
         "http" | "ws" => false,
-        other => return Err(format!("{other:?} is neither http nor https")),
+        _ => return Err("the URL begins neither with http:// nor with https://".to_owned()),
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, target) = rest.split_at(end);
-    let host = match authority.strip_prefix('[') {
-        Some(address) => address.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
+    let host = host_of(authority);
     if host.is_empty() {
-        return Err(format!("{url:?} has no host"));
+        return Err("the URL has no host".to_owned());
     }
+    let slash = if target.starts_with('/') { "" } else { "/" };
+    let target = format!("{slash}{target}");
     let path = target.split(['?', '#']).next().unwrap_or_default();
-    Ok(WhyRequest {
+    let request = WhyRequest {
         https,
         host: host.to_owned(),
-        path: if path.is_empty() { "/" } else { path }.to_owned(),
-    })
+        path: path.to_owned(),
+    };
+    Ok((request, authority, target))
+}
+
+/// The host of an authority, without its port.
+fn host_of(authority: &str) -> &str {
+    match authority.strip_prefix('[') {
+        Some(address) => address.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -211,10 +305,42 @@ mod tests {
                 host: host.into(),
                 path: path.into(),
             };
-            assert_eq!(request(url), Ok(wanted), "{url}");
+            assert_eq!(split(url).map(|split| split.0), Ok(wanted), "{url}");
         }
-        assert!(request("ftp://x/").is_err());
-        assert!(request("http:///x").is_err());
+        assert!(split("ftp://x/").is_err());
+        assert!(split("http:///x").is_err());
+    }
+
+    #[test]
+    fn a_question_is_a_request_and_what_is_wrong_with_it_is_said_without_it() {
+        let question = |text: &str| trial(text.as_bytes());
+        let (request, trial) = question(
+            r#"{"url": "https://10.0.0.1:8443/a?key=secret#x", "method": "PUT", "client": "192.0.2.1",
+                "headers": [["Host", "shop.example:8443"], ["X-Api-Key", "secret"], ["x-api-key", "two"]]}"#,
+        )
+        .ok()
+        .unwrap();
+        assert_eq!(
+            (request.host.as_str(), request.https),
+            ("shop.example", true)
+        );
+        assert_eq!((request.path.as_str(), &trial.method), ("/a", &Method::PUT));
+        assert_eq!(trial.authority, "shop.example:8443");
+        assert_eq!(trial.target, "/a?key=secret");
+        assert_eq!(trial.headers.get_all("x-api-key").iter().count(), 2);
+        assert!(!format!("{:?}", trial.headers).contains("secret"));
+        for wrong in [
+            r#"{"url": "http://shop.example/", "headers": "secret"}"#,
+            r#"{"url": "http://shop.example/", "client": "secret"}"#,
+            r#"{"url": "http://shop.example/", "method": "sec ret"}"#,
+            r#"{"url": "http://shop.example/", "headers": [["secret ", "x"]]}"#,
+            r#"{"url": "http://shop.example/", "headers": [["x", "secret\n"]]}"#,
+            r#"{"url": "secret://x"}"#,
+            r#"{"url": "http:///secret"}"#,
+        ] {
+            let error = question(wrong).err().unwrap();
+            assert!(!error.contains("sec"), "{error}");
+        }
     }
 
     #[test]

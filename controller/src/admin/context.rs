@@ -67,6 +67,8 @@ pub(super) fn of(
         }
     }
     not_served.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.object.cmp(&b.1.object)));
+    let policies = why.policies.iter();
+    involved.extend(policies.flat_map(|policies| policies.sources().cloned()));
     if let Some(upstream) = &why.upstream {
         let service = ObjectKey::new(&*upstream.id.namespace, &*upstream.id.service);
         involved.insert(reference("Service", &service));

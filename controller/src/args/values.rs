@@ -31,3 +31,26 @@ pub(super) fn access_log(text: &str) -> Result<AccessLog, String> {
         path => AccessLog::File(path.into()),
     })
 }
+
+/// Text that may hold a credential: `Debug` does not print it.
+#[derive(Clone)]
+pub struct Hidden(String);
+
+impl Hidden {
+    /// Shows it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hidden(..)")
+    }
+}
+
+/// Takes everything: the message of a refusal would print it.
+#[allow(clippy::unnecessary_wraps)]
+pub(super) fn hidden(text: &str) -> Result<Hidden, String> {
+    Ok(Hidden(text.to_owned()))
+}

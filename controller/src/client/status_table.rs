@@ -35,6 +35,8 @@ pub(super) fn write(status: &Status, filter: Option<&str>, now: Timestamp) -> St
         write_upstream(&mut text, upstream, &widths, now);
     }
     if filter.is_none() {
+        let title = "Policies that do not let in whom they should";
+        write_findings(&mut text, title, &status.unavailable);
         write_findings(&mut text, "Findings", &status.findings);
     }
     text

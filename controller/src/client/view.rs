@@ -18,6 +18,7 @@ pub(super) struct Status {
     pub(super) published: Option<Timestamp>,
     pub(super) upstreams: Vec<Upstream>,
     pub(super) findings: Vec<Finding>,
+    pub(super) unavailable: Vec<Finding>,
 }
 
 /// What is wrong with an object.
@@ -94,4 +95,53 @@ pub(super) struct Why {
     pub(super) not_served: Vec<Finding>,
     pub(super) findings: Vec<Finding>,
     pub(super) upstream: Option<Upstream>,
+    pub(super) policies: Policies,
+    pub(super) trial: Option<Trial>,
+}
+
+/// What policies say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Policies {
+    pub(super) auth: Option<Auth>,
+    pub(super) access: Option<Section>,
+    pub(super) rate_limit: Option<Section>,
+    pub(super) cors: Option<Section>,
+}
+
+/// One section.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Section {
+    pub(super) source: Option<String>,
+    pub(super) message: String,
+}
+
+/// `auth`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Auth {
+    pub(super) source: Option<String>,
+    pub(super) exempt: bool,
+    pub(super) methods: Vec<Method>,
+    pub(super) unavailable: String,
+}
+
+/// One of its methods.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Method {
+    pub(super) method: String,
+    pub(super) wants: String,
+    pub(super) unavailable: Option<String>,
+}
+
+/// What they make of a request that was tried.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Trial {
+    pub(super) method: Option<String>,
+    pub(super) outcome: Option<String>,
+    pub(super) consumer: Option<String>,
+    pub(super) message: String,
 }

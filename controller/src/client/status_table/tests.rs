@@ -24,6 +24,8 @@ fn example() -> Status {
                  "requests": 123_456, "inFlight": 3}]},
             {"id": "shop/search:80", "checked": false, "serving": 0, "panic": false, "reason": "NoEndpoints",
              "message": "Service shop/search has no endpoints", "byReason": {}, "peers": []}],
+        "unavailable": [{"object": "UpstreamPolicy shop/partners", "reason": "AuthUnavailable",
+                         "message": "nobody is let in: apiKey: Secret shop/keys does not exist"}],
         "findings": [{"object": "Ingress shop/web", "reason": "ServiceNotFound", "message": "no Service shop/cart"}],
     }))
     .unwrap()
@@ -41,6 +43,9 @@ shop/checkout:http  1/2 serving
   10.244.0.8:8080  checkout-7d9f-fghij  Serve     -                  pass x900 1s ago   12ms  25h0m  123456    3
 
 shop/search:80  0/0 serving  (no active check)  NoEndpoints: Service shop/search has no endpoints
+
+Policies that do not let in whom they should
+  UpstreamPolicy shop/partners AuthUnavailable: nobody is let in: apiKey: Secret shop/keys does not exist
 
 Findings
   Ingress shop/web ServiceNotFound: no Service shop/cart
