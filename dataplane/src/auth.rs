@@ -9,7 +9,7 @@
 //! Identity goes upstream in headers that clients cannot set: every name that any method of the policy may set is
 //! removed from what the client sent, whichever method decides, on exempt paths, too.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Response, Uri, header};
 
@@ -318,6 +318,14 @@ impl AuthGuard {
         }
     }
 
+    /// Where its methods fetch keys.
+    pub(crate) fn key_endpoints(&self) -> impl Iterator<Item = &Arc<jwt::Endpoint>> {
+        self.methods.iter().filter_map(|method| match method {
+            Method::Jwt(method) => method.endpoint(),
+            _ => None,
+        })
+    }
+
     /// Asks the methods, one after another.
     pub(crate) async fn decide(&self, asked: &Asked<'_>) -> (Option<Kind>, Decision) {
         if exempt::is_exempt(&self.rules.exempt_paths, asked.path) {
@@ -376,7 +384,7 @@ impl AuthGuard {
             ),
             Decision::Denied(Outcome::Forbidden) => (
                 note(Outcome::Forbidden, None),
-                Err(Refused::Reject(Reject::new(Reason::AuthDenied))),
+                Err(Refused::Reject(forbidden(kind))),
             ),
             Decision::Denied(outcome) => {
                 (note(outcome, None), Err(Refused::Reject(self.challenge())))
@@ -405,13 +413,22 @@ impl AuthGuard {
     }
 
     fn why_unavailable(&self) -> String {
-        let mut why: Vec<&str> = self
+        let mut why: Vec<Cow<'_, str>> = self
             .methods
             .iter()
             .filter_map(Method::unavailable)
             .collect();
         why.dedup();
         format!("{}: {}", self.rules.source, why.join("; "))
+    }
+}
+
+/// 403, to somebody who is known.
+fn forbidden(kind: Option<Kind>) -> Reject {
+    let reject = Reject::new(Reason::AuthDenied);
+    match kind {
+        Some(Kind::Jwt) => reject.with(header::WWW_AUTHENTICATE, jwt::Jwt::forbidden()),
+        _ => reject,
     }
 }
 
@@ -458,13 +475,13 @@ impl Method {
     }
 
     /// Why it can let nobody in.
-    fn unavailable(&self) -> Option<&str> {
+    fn unavailable(&self) -> Option<Cow<'_, str>> {
         match self {
-            Self::Basic(method) => method.unavailable(),
+            Self::Basic(method) => method.unavailable().map(Cow::Borrowed),
             Self::Jwt(method) => method.unavailable(),
-            Self::AccessKey(method) => method.unavailable(),
-            Self::ApiKey(method) => method.unavailable(),
-            Self::External(method) => method.unavailable(),
+            Self::AccessKey(method) => method.unavailable().map(Cow::Borrowed),
+            Self::ApiKey(method) => method.unavailable().map(Cow::Borrowed),
+            Self::External(method) => method.unavailable().map(Cow::Borrowed),
         }
     }
 

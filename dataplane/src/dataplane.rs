@@ -18,11 +18,13 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     Options, StartError, TryError,
     access_log::Log,
+    auth::jwt::Feeds,
     config::Config,
     health::{Detector, ProbeKey, Prober},
     listen::{self, Bound},
     metrics::Metrics,
-    report::{self, Report, Trial, WhyReport, WhyRequest},
+    outbound::Reach,
+    report::{self, Report, WhyReport, WhyRequest},
     table::PeerTable,
     tls,
     worker::{self, Stage},
@@ -75,6 +77,7 @@ struct Inner {
     shared: Arc<Shared>,
     prober: Prober,
     detector: Detector,
+    feeds: Feeds,
     http: Vec<SocketAddr>,
     https: Vec<SocketAddr>,
     /// One publish at a time.
@@ -124,12 +127,17 @@ impl Dataplane {
         let prober = Prober::start(on_transition.clone()).map_err(StartError::Thread)?;
         let (detector, task) = Detector::new(on_transition);
         prober.spawn(task);
+        let feeds = Feeds::new(Reach {
+            loopback: shared.options.allow_loopback_outbound,
+            plain: false,
+        });
         let workers = spawn_workers(&shared, bound)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 shared,
                 prober,
                 detector,
+                feeds,
                 http,
                 https,
                 publish: Mutex::new(()),
@@ -160,6 +168,9 @@ impl Dataplane {
         let old = shared.table.load_full();
         let next = Arc::new(old.next(config, &shared.metrics));
         let generation = next.generation;
+        self.inner
+            .feeds
+            .sync(next.key_endpoints(), &self.inner.prober);
         shared.table.store(Arc::clone(&next));
         old.retire_missing(&next);
         // A verdict may have come between compiling and swapping, and was told to the old table.

@@ -134,10 +134,12 @@ impl Client {
         question.headers_mut().insert(header::HOST, host);
         let question = question.map(Full::new);
         timeout_at(Instant::now() + limits.timeout, async {
-            if let Some(sender) = self.kept() {
-                // An idle connection may have been closed meanwhile; a question without a body is safe to ask again.
+            // An idle connection may have been closed meanwhile: what is safe to ask twice takes one.
+            if question.method().is_safe()
+                && let Some(sender) = self.kept()
+            {
                 match self.exchange(sender, question.clone(), limits).await {
-                    Err(OutboundError::Http(_)) if question.method().is_safe() => {}
+                    Err(OutboundError::Http(_)) => {}
                     answer => return answer,
                 }
             }

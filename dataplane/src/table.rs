@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::{
     admission::Gate,
-    auth::Protection,
+    auth::{Protection, jwt::Endpoint},
     balance::{self, Candidates, Eligible, Picker, Ring, Since},
     config::{
         self, Action, Auth, AuthMethod, Config, ExternalService, ObjectRef, Problem, RequestPolicy,
@@ -448,20 +448,9 @@ impl PeerTable {
         }
     }
 
-    /// Finds the route of a canonical path.
-    ///
-    /// Some servers take `;parameters` off a path before they look at it. Where that leads to another route, and that
-    /// one is guarded, it is the one that is taken: `/admin;x` does not pass by the guard of `/admin`.
-    pub(crate) fn find(&self, host: &str, path: &str) -> Option<Found> {
-        let found = self.router.find(host, path);
-        if let Some(Cow::Owned(plain)) = sanitize::without_parameters(path)
-            && let Some(other) = self.router.find(host, &plain)
-            && Some(other) != found
-            && (self.route(other.host, other.route)).is_some_and(CompiledRoute::is_guarded)
-        {
-            return Some(other);
-        }
-        found
+    /// Where keys of tokens are fetched.
+    pub(crate) fn key_endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.guards.key_endpoints()
     }
 
     /// The route at an index that the router gave.

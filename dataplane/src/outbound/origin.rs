@@ -40,11 +40,16 @@ impl Origin {
             return Err("it has a user");
         }
         let usual = if https { 443 } else { 80 };
-        let port = match (named.port_u16(), named.as_str().ends_with(':')) {
-            (Some(0), _) | (None, true) => return Err("its port cannot be used"),
-            (port, _) => port.unwrap_or(usual),
-        };
         let bracketed = named.host();
+        // A port that is too large is no port to `http`, which would leave the usual one.
+        let port = match named.as_str().strip_prefix(bracketed) {
+            Some("") => usual,
+            Some(port) => match port.strip_prefix(':').map(str::parse) {
+                Some(Ok(port)) if port > 0 => port,
+                _ => return Err("its port cannot be used"),
+            },
+            None => return Err("its host is no name"),
+        };
         let host = bracketed.trim_start_matches('[').trim_end_matches(']');
         let server_name =
             ServerName::try_from(host.to_owned()).map_err(|_| "its host is no name")?;

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    auth::{AuthGuard, Protection},
+    auth::{AuthGuard, Protection, jwt::Endpoint},
     config::{self, Auth, Config, ObjectRef, RequestPolicy},
     cors::Cors,
     rate_limit::Limiter,
@@ -65,6 +65,11 @@ impl Guards {
             self.cors
                 .insert(cors.source.clone(), (Arc::clone(cors), compiled));
         }
+    }
+
+    /// Where keys of tokens are fetched.
+    pub(super) fn key_endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.auth.values().flat_map(|guard| guard.key_endpoints())
     }
 
     /// Those of one route.
