@@ -565,7 +565,9 @@ impl Upstream {
                     || Arc::new(PeerState::new(&new.id, peer, Arc::clone(&gate), begins)),
                     Arc::clone,
                 );
-                state.vitals.set_readiness(peer.readiness);
+                state
+                    .vitals
+                    .set_readiness(peer.readiness, peer.trouble.as_deref());
                 let health = own_health(&new.health, peer);
                 let policy = health.as_deref().unwrap_or(&new.health);
                 if policy.active.is_none() && (health.is_some() || !same_check) {

@@ -14,6 +14,7 @@ mod lifecycle;
 mod origin;
 mod outage;
 mod policies;
+mod reasons;
 mod rollout;
 mod routing;
 mod scale;
@@ -57,6 +58,8 @@ fn scenarios() -> Vec<Scenario> {
             engine::a_check_is_taken_from_the_pods_own_readiness_probe,
             engine::a_pod_that_answers_errors_is_ejected_and_readmitted,
             engine::a_session_stays_with_its_pod_and_moves_when_that_is_out,
+            reasons::each_fault_of_pods_has_its_reason_wherever_one_looks,
+            reasons::an_upstream_at_its_limit_says_so,
             rollout::scaling_to_zero_is_explained_and_back_again_served,
             broken::a_broken_ingress_policy_and_secret_cost_only_themselves,
             broken::of_two_policies_for_one_section_the_older_wins;

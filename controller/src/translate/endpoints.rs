@@ -164,6 +164,7 @@ fn peer(address: SocketAddr, check_port: Option<u16>, endpoint: &Endpoint) -> Pe
         pod: pod.and_then(|pod| pod.name.clone()),
         node: endpoint.node_name.clone(),
         readiness: readiness(endpoint),
+        trouble: None,
     }
 }
 

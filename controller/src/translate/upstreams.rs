@@ -145,7 +145,7 @@ impl<'a> Upstreams<'a> {
                 if let Some(active) = &health.active {
                     probe::attach(key, active, &mut peers, self.cluster, findings);
                 }
-                self.tell_failing(key, &peers, findings);
+                self.tell_failing(key, &mut peers, findings);
                 let problem = peers
                     .is_empty()
                     .then(|| self.empty(key, service, port, findings));
@@ -168,8 +168,8 @@ impl<'a> Upstreams<'a> {
         }
     }
 
-    /// Why none of the pods that are there is ready.
-    fn tell_failing(&self, key: &ObjectKey, peers: &[Peer], findings: &mut Findings) {
+    /// Why none of the pods that are there is ready: of the Service, and of the pod that was looked at.
+    fn tell_failing(&self, key: &ObjectKey, peers: &mut [Peer], findings: &mut Findings) {
         let none_ready =
             !peers.is_empty() && !peers.iter().any(|it| it.readiness == Readiness::Ready);
         if none_ready && let Some(EmptyCause::PodsFailing(why)) = self.cluster.empty_cause(key) {
@@ -179,6 +179,10 @@ impl<'a> Upstreams<'a> {
                 Severity::Warning,
                 format!("no pod of Service {key} is ready: {why}"),
             );
+            let (pod, trouble) = why.split_once(": ").unwrap_or_default();
+            for peer in peers.iter_mut().filter(|it| it.pod.as_deref() == Some(pod)) {
+                peer.trouble = Some(trouble.to_owned());
+            }
         }
     }
 

@@ -195,6 +195,9 @@ pub struct Peer {
     pub node: Option<String>,
     /// What Kubernetes says of it.
     pub readiness: Readiness,
+    /// Why a pod that is not ready does not become it: `CrashLoopBackOff: back-off 5m0s restarting failed container`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// A check that was taken from the pod itself (its readinessProbe).

@@ -61,7 +61,10 @@ fn by_readiness(policy: &HealthPolicy, readiness: Readiness, vitals: &Vitals) ->
         ),
         Readiness::Unready if !policy.ignore_readiness => (
             Reason::NotReady,
-            with_check("Kubernetes calls the pod not ready", policy, vitals),
+            match vitals.trouble() {
+                Some(trouble) => format!("Kubernetes calls the pod not ready: {trouble}"),
+                None => with_check("Kubernetes calls the pod not ready", policy, vitals),
+            },
         ),
         Readiness::Unready | Readiness::Ready => return None,
     };
@@ -244,6 +247,12 @@ mod tests {
             say(&policy, Readiness::Unready, &vitals),
             "NotReady: Kubernetes calls the pod not ready; GET /healthz: HTTP 503, want 200-399, 7 in a row"
         );
+        vitals.set_readiness(Readiness::Unready, Some("CrashLoopBackOff: back-off 10s"));
+        assert_eq!(
+            say(&policy, Readiness::Unready, &vitals),
+            "NotReady: Kubernetes calls the pod not ready: CrashLoopBackOff: back-off 10s"
+        );
+        vitals.set_readiness(Readiness::Ready, None);
         assert_eq!(
             say(&policy, Readiness::Gone, &vitals),
             "Terminating: the pod terminates and no longer serves"

@@ -46,6 +46,7 @@ pub(crate) struct Vitals {
     outcomes: Outcomes,
     ejection: ArcSwapOption<Ejection>,
     readiness: Changing,
+    trouble: ArcSwapOption<String>,
     last_check: ArcSwapOption<CheckReport>,
     latency: Latency,
 }
@@ -128,6 +129,7 @@ impl Vitals {
             outcomes: Outcomes::default(),
             ejection: ArcSwapOption::empty(),
             readiness: Changing::new(readiness_code(readiness), at),
+            trouble: ArcSwapOption::empty(),
             last_check: ArcSwapOption::empty(),
             latency: Latency::default(),
         }
@@ -224,10 +226,20 @@ impl Vitals {
         self.readiness.since()
     }
 
-    /// Takes note of what Kubernetes says; called with each table that the peer is in.
-    pub(crate) fn set_readiness(&self, readiness: Readiness) {
+    /// Takes note of what Kubernetes says, and of why; called with each table that the peer is in.
+    pub(crate) fn set_readiness(&self, readiness: Readiness, trouble: Option<&str>) {
         self.readiness
             .set(readiness_code(readiness), Timestamp::now());
+        let known = self.trouble.load();
+        if known.as_deref().map(String::as_str) != trouble {
+            self.trouble
+                .store(trouble.map(|it| Arc::new(it.to_owned())));
+        }
+    }
+
+    /// Why the pod does not become ready, as far as its containers tell.
+    pub(crate) fn trouble(&self) -> Option<Arc<String>> {
+        self.trouble.load_full()
     }
 
     /// The last check that ended.
@@ -523,7 +535,7 @@ mod tests {
     fn a_repeated_word_keeps_its_stamp() {
         let vitals = Vitals::new(Readiness::Unready, Instant::now());
         let before = vitals.readiness_since();
-        vitals.set_readiness(Readiness::Unready);
+        vitals.set_readiness(Readiness::Unready, None);
         assert_eq!(vitals.readiness_since(), before);
         let at = Timestamp::from_second(4_000_000_000).unwrap();
         assert!(vitals.set_probe(Verdict::Pass, at));

@@ -181,6 +181,7 @@ pub(crate) fn ready(address: SocketAddr) -> Peer {
     Peer {
         address,
         check_port: None,
+        trouble: None,
         check: None,
         uid: format!("uid-{}", address.port()),
         pod: Some(format!("web-{}", address.port())),
