@@ -13,6 +13,7 @@ use crate::{
     balance::Wish,
     body::Progress,
     config::ObjectRef,
+    cors,
     listen::Conn,
     metrics::Outcome,
     rate_limit,
@@ -64,7 +65,7 @@ pub(crate) struct Exchange {
     /// Who sent it, where the route asks.
     pub(crate) auth: Option<Box<auth::Note>>,
     /// The page that sent it, where the route shares its answers with pages.
-    pub(crate) origin: Option<HeaderValue>,
+    pub(crate) page: cors::Page,
     /// What its answer says of the route's limit.
     pub(crate) limit: rate_limit::Said,
     pub(crate) bytes_out: u64,
@@ -98,7 +99,7 @@ impl Exchange {
             status: 0,
             reason: None,
             auth: None,
-            origin: None,
+            page: cors::Page::None,
             limit: Vec::new(),
             bytes_out: 0,
             user_agent: headers.get(header::USER_AGENT).cloned(),

@@ -25,6 +25,7 @@ use crate::{
     balance::Wish,
     body::{self, Progress, RequestBody},
     config::{HostPattern, Protocol, RequestPolicy},
+    cors::Page,
     exchange::{Exchange, Taken, route_of},
     forward::Lease,
     listen::Conn,
@@ -162,31 +163,46 @@ async fn admit_to(
     parts: &Parts,
     has_body: bool,
 ) -> Result<Authorized, Refused> {
-    if let Some(cors) = &route.cors {
-        exchange.origin = parts.headers.get(header::ORIGIN).cloned();
-        access::check(&route.policy.access, exchange.client).map_err(Refused::Reject)?;
-        if let Some(response) = cors.preflight(&parts.method, &parts.headers) {
-            return Err(Refused::Answer(response));
-        }
-    } else {
-        access::check(&route.policy.access, exchange.client).map_err(Refused::Reject)?;
+    if route.cors.is_some() {
+        exchange.page = Page::of(&parts.headers);
+    }
+    access::check(&route.policy.access, exchange.client).map_err(Refused::Reject)?;
+    if let Some(cors) = &route.cors
+        && let Some(response) = cors.preflight(&parts.method, &parts.headers)
+    {
+        exchange.page = Page::Preflight;
+        return Err(Refused::Answer(response));
     }
     let limiter = route.limiter.as_deref();
     if let Some(limiter) = limiter.filter(|limiter| !limiter.counts_consumers()) {
-        count(exchange, limiter, &parts.headers)?;
+        count(exchange, limiter, &parts.headers, exchange.started)?;
     }
     let authorized = auth::check(exchange, route, &parts.headers, has_body).await?;
     if let Some(limiter) = limiter.filter(|limiter| limiter.counts_consumers()) {
-        count(exchange, limiter, &parts.headers)?;
+        // Authorization may have taken its time.
+        count(exchange, limiter, &parts.headers, Instant::now())?;
     }
     Ok(authorized)
 }
 
 /// Counts the request against the route's limit.
-fn count(exchange: &mut Exchange, limiter: &Limiter, headers: &HeaderMap) -> Result<(), Refused> {
+fn count(
+    exchange: &mut Exchange,
+    limiter: &Limiter,
+    headers: &HeaderMap,
+    now: Instant,
+) -> Result<(), Refused> {
     let counted = Counted {
         route: match exchange.taken {
-            Taken::Route(found) => Some(found),
+            Taken::Route(found) => exchange
+                .table
+                .config
+                .hosts
+                .get(found.host)
+                .and_then(|host| {
+                    let route = host.routes.get(found.route)?;
+                    Some((&host.host, route))
+                }),
             Taken::Default | Taken::Nothing => None,
         },
         client: exchange.client,
@@ -196,7 +212,7 @@ fn count(exchange: &mut Exchange, limiter: &Limiter, headers: &HeaderMap) -> Res
             .as_ref()
             .and_then(|note| note.consumer.as_deref()),
     };
-    let said = limiter.take(&counted, exchange.started);
+    let said = limiter.take(&counted, now);
     exchange.limit = said.map_err(Refused::Reject)?;
     Ok(())
 }
@@ -469,7 +485,7 @@ fn keep_alive_timeout(value: &HeaderValue) -> Option<Duration> {
 /// Headers that every response gets.
 fn decorate(exchange: &Exchange, headers: &mut HeaderMap) {
     if let Some(cors) = exchange.route().and_then(|route| route.cors.as_ref()) {
-        cors.decorate(exchange.origin.as_ref(), headers);
+        cors.decorate(&exchange.page, headers);
     }
     for (name, value) in &exchange.limit {
         headers.insert(name, value.clone());
