@@ -101,7 +101,7 @@ pub(crate) struct Ask {
 
 /// Why there is no seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Denied {
+pub(crate) enum Denied {
     /// No peer may be picked.
     Empty,
     /// The peers that may be picked have failed this request.
@@ -125,7 +125,8 @@ pub(crate) async fn seat(
     admitted.map_err(|denied| reject(exchange, upstream, denied, last))
 }
 
-async fn admit(
+/// The same for a request without an exchange.
+pub(crate) async fn admit(
     worker: &Worker,
     upstream: &mut Current<'_>,
     tried: &mut Vec<u32>,

@@ -16,6 +16,7 @@ use crate::{
     config::{Balance, RequestPolicy},
     exchange::{Exchange, outcome_of},
     forward::{self, AttemptError, Lease, Limits, Patience, Phase},
+    health::InFlight,
     metrics::Outcome,
     pipeline::Answer,
     reason::Reason,
@@ -321,15 +322,19 @@ impl<'a> Attempts<'a> {
 }
 
 /// Takes the time to a response's head, where picks go by it.
-struct Stopwatch(Option<Instant>);
+pub(crate) struct Stopwatch(Option<Instant>);
 
 impl Stopwatch {
-    fn start(upstream: &Upstream) -> Self {
+    pub(crate) fn start(upstream: &Upstream) -> Self {
         Self((upstream.config.balance == Balance::PeakEwma).then(Instant::now))
     }
 
     /// What failed early says nothing of how quick the peer is.
-    fn stop<T>(self, peer: &Peer, sent: &Result<(Response<Incoming>, T), Box<AttemptError>>) {
+    pub(crate) fn stop<T>(
+        self,
+        peer: &Peer,
+        sent: &Result<(Response<Incoming>, T), Box<AttemptError>>,
+    ) {
         let Some(start) = self.0 else { return };
         let fine = match sent {
             Ok((response, _)) => !response.status().is_server_error(),
@@ -385,20 +390,28 @@ pub(crate) fn note(exchange: &mut Exchange, peer: &Peer, outcome: Outcome) {
 /// Notes an attempt without a response, also in the peer's vitals where it is to blame.
 pub(crate) fn note_failure(exchange: &mut Exchange, peer: &Peer, error: &AttemptError) {
     note(exchange, peer, outcome_of(error.reason));
+    let in_flight = exchange.in_flight.as_ref().and_then(Seat::in_flight);
+    record_failure(peer, error, in_flight, client_failed(exchange).is_some());
+}
+
+/// Notes in the peer's vitals what it is to blame for.
+pub(crate) fn record_failure(
+    peer: &Peer,
+    error: &AttemptError,
+    in_flight: Option<&InFlight>,
+    client_failed: bool,
+) {
     if error.gave_up {
         // The peer has not failed this request; who found it failing has said so.
         return;
     }
+    let vitals = &peer.state.vitals;
     if error.phase <= Phase::Handshake {
-        let vitals = &peer.state.vitals;
         vitals.record_connect_failure(error.reason, error.message.as_str(), Instant::now());
     } else if error.phase == Phase::Sent && !error.reused {
-        let vitals = &peer.state.vitals;
         vitals.record_lost_request(error.reason, error.message.as_str());
     }
-    if error.blames_peer() && client_failed(exchange).is_none() {
-        let in_flight = exchange.in_flight.as_ref().and_then(Seat::in_flight);
-        let vitals = &peer.state.vitals;
+    if error.blames_peer() && !client_failed {
         vitals.failed(&error.message, in_flight, Instant::now());
     }
 }

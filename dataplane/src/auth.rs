@@ -19,7 +19,10 @@ use crate::{
     exchange::Exchange,
     reason::Reason,
     reject::Reject,
-    sanitize::names::{X_HALE_AUTH, X_HALE_CONSUMER},
+    sanitize::{
+        self,
+        names::{X_HALE_AUTH, X_HALE_CONSUMER},
+    },
     table::{CompiledRoute, Upstream},
     worker::Worker,
 };
@@ -179,6 +182,7 @@ pub(crate) struct Asked<'a> {
     /// The canonical path.
     pub(crate) path: &'a str,
     pub(crate) client: IpAddr,
+    /// Whether the client speaks https, to us or to a proxy that we trust.
     pub(crate) https: bool,
     pub(crate) now: SystemTime,
     /// Whether a body follows.
@@ -188,6 +192,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) worker: Option<&'a Worker>,
     /// The upstream of the policy's external method.
     pub(crate) authority_service: Option<&'a Arc<Upstream>>,
+    /// What its log lines carry; `None` where `hale why` asks.
+    pub(crate) request_id: Option<&'a HeaderValue>,
 }
 
 /// What a method says of a request.
@@ -200,16 +206,18 @@ pub(crate) enum Decision {
     Denied(Outcome),
     /// It cannot be judged; with the reason for people who may be explained to.
     Unavailable(Outcome, String),
-    /// The external service's word goes to the client as it is: status 401 or 403 with its challenges, or
-    /// the way to its sign-in page.
-    Answer(Outcome, Box<Response<()>>),
+    /// The external service's word goes to the client: 401 or 403 with its challenges, or the way to its
+    /// sign-in page.
+    Answer(Outcome, Box<Refused>),
+    /// Nobody can judge it now, and the policy lets it pass all the same: unnamed, as on exempt paths.
+    Passed(Outcome),
 }
 
 /// What a method found out.
 pub(crate) struct Granted {
     /// Who it is; `None` where nobody can be named.
     pub(crate) consumer: Option<Arc<str>>,
-    /// What goes upstream beside consumer and method.
+    /// What goes upstream beside consumer and method; but `Set-Cookie` goes to the client.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// Where the credential was, so that it does not go upstream.
     pub(crate) credential: Credential,
@@ -281,16 +289,20 @@ pub(crate) async fn check(
             .unwrap_or_default(),
         path: exchange.path(),
         client: exchange.client,
-        https: conn.client.https,
+        https: sanitize::is_https(headers, &conn.client),
         now: conn.worker.wall(exchange.started),
         has_body,
         shared: &conn.worker.shared,
         worker: Some(&conn.worker),
         authority_service: route.authority_service.as_ref(),
+        request_id: Some(&exchange.request_id),
     };
     let (kind, decision) = guard.decide(&asked).await;
     let (note, verdict) = guard.verdict(kind, decision);
     exchange.auth = Some(Box::new(note));
+    if let Ok(authorized) = &verdict {
+        exchange.cookies = authorized.cookies();
+    }
     verdict
 }
 
@@ -398,14 +410,30 @@ impl AuthGuard {
                 (note(outcome, None), Err(Refused::Reject(reject)))
             }
             Decision::Answer(outcome, answer) => {
-                (note(outcome, None), Err(Refused::Answer(*answer)))
+                let refused = match *answer {
+                    Refused::Reject(reject) if reject.reason() == Reason::AuthRequired => {
+                        Refused::Reject(self.challenging(reject))
+                    }
+                    refused => refused,
+                };
+                (note(outcome, None), Err(refused))
+            }
+            Decision::Passed(outcome) => {
+                let pass = Pass {
+                    guard: Arc::clone(self),
+                    by: None,
+                };
+                (note(outcome, None), Ok(Authorized(Some(Box::new(pass)))))
             }
         }
     }
 
     /// 401, the same for everybody.
     fn challenge(&self) -> Reject {
-        let mut reject = Reject::new(Reason::AuthRequired);
+        self.challenging(Reject::new(Reason::AuthRequired))
+    }
+
+    fn challenging(&self, mut reject: Reject) -> Reject {
         for challenge in &self.challenges {
             reject = reject.with(header::WWW_AUTHENTICATE, challenge.clone());
         }
@@ -529,7 +557,9 @@ impl Authorized {
             granted.credential.remove_from(headers);
         }
         for (name, value) in &granted.headers {
-            headers.append(name, value.clone());
+            if name != header::SET_COOKIE {
+                headers.append(name, value.clone());
+            }
         }
         headers.insert(X_HALE_AUTH, HeaderValue::from_static(kind.as_str()));
         if let Some(consumer) = &granted.consumer
@@ -537,6 +567,16 @@ impl Authorized {
         {
             headers.insert(X_HALE_CONSUMER, value);
         }
+    }
+
+    /// Cookies that go to the client, whatever the upstream answers.
+    fn cookies(&self) -> Vec<HeaderValue> {
+        let granted = self.0.as_ref().and_then(|pass| pass.by.as_ref());
+        let headers = granted.map_or(&[][..], |(_, granted)| &granted.headers);
+        let cookies = headers
+            .iter()
+            .filter(|(name, _)| name == header::SET_COOKIE);
+        cookies.map(|(_, value)| value.clone()).collect()
     }
 
     /// The parameter of the query that must not go upstream.

@@ -68,6 +68,8 @@ pub(crate) struct Exchange {
     pub(crate) page: cors::Page,
     /// What its answer says of the route's limit.
     pub(crate) limit: rate_limit::Said,
+    /// What the service that was asked about it gives the client.
+    pub(crate) cookies: Vec<HeaderValue>,
     pub(crate) bytes_out: u64,
     user_agent: Option<HeaderValue>,
 }
@@ -101,6 +103,7 @@ impl Exchange {
             auth: None,
             page: cors::Page::None,
             limit: Vec::new(),
+            cookies: Vec::new(),
             bytes_out: 0,
             user_agent: headers.get(header::USER_AGENT).cloned(),
         })

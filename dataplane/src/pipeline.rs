@@ -490,6 +490,9 @@ fn decorate(exchange: &Exchange, headers: &mut HeaderMap) {
     for (name, value) in &exchange.limit {
         headers.insert(name, value.clone());
     }
+    for cookie in &exchange.cookies {
+        headers.append(header::SET_COOKIE, cookie.clone());
+    }
     if exchange.conn.client.https
         && let Some(hsts) = &exchange.conn.worker.shared.hsts
     {

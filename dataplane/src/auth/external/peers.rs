@@ -1,0 +1,182 @@
+//! Asks a peer of an upstream, picked as for any request: what Hale knows of its health and limits holds for
+//! questions, too, and what comes of them is noted.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderValue, Request, header, response};
+use tokio::time::Instant;
+
+use super::{super::Authorized, question::Question};
+use crate::{
+    admission::{self, Ask, Current, Seat},
+    attempts::{Stopwatch, record_failure},
+    balance::Wish,
+    body::RequestBody,
+    config::Protocol,
+    exchange::outcome_of,
+    forward::{self, AttemptError, Limits, Patience, Phase},
+    metrics::Outcome,
+    reason::Reason,
+    report,
+    table::{Peer, Upstream},
+    worker::Worker,
+};
+
+/// One peer, and another one after a connection that failed.
+const TRIES: u32 = 2;
+/// To connect, as long as the question may take that long.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// The head of the answer, or why there is none.
+pub(super) async fn ask(
+    worker: &Worker,
+    upstream: &Arc<Upstream>,
+    question: &Question,
+    limit: Duration,
+) -> Result<response::Parts, String> {
+    let began = Instant::now();
+    let answer = attempts(worker, upstream, question, began + limit).await;
+    let status = answer.as_ref().ok().map(|answer| answer.status.as_u16());
+    upstream.metrics.request(status, began.elapsed());
+    answer.map_err(|why| format!("{}: {why}", upstream.config.id))
+}
+
+async fn attempts(
+    worker: &Worker,
+    upstream: &Arc<Upstream>,
+    question: &Question,
+    deadline: Instant,
+) -> Result<response::Parts, String> {
+    let mut current = Current::Route(upstream);
+    let mut tried = Vec::new();
+    let mut last: Option<Box<AttemptError>> = None;
+    for number in 0..TRIES {
+        let ask = Ask {
+            same_peer: last.as_deref().is_some_and(says_nothing),
+            trial: number == 0,
+            repeatable: true,
+            wish: Wish::default(),
+            fresh: if number == 0 {
+                Duration::MAX
+            } else {
+                Duration::ZERO
+            },
+            deadline: Some(deadline),
+        };
+        let admitted = admission::admit(worker, &mut current, &mut tried, ask).await;
+        let Ok((index, seat)) = admitted else {
+            break;
+        };
+        let upstream = current.clone();
+        let Some(peer) = upstream.peers.get(index as usize) else {
+            break;
+        };
+        if number > 0 {
+            upstream.metrics.retry();
+        }
+        let fresh = ask.fresh;
+        match attempt(
+            worker, &upstream, peer, seat, &tried, question, fresh, deadline,
+        )
+        .await?
+        {
+            Ok(answer) => return Ok(answer),
+            Err(error) => {
+                let again =
+                    error.unsent() || error.reason == Reason::UpstreamReset || error.gave_up;
+                last = Some(error);
+                if !again {
+                    break;
+                }
+            }
+        }
+        tried.push(index);
+    }
+    Err(match last {
+        Some(error) => error.message,
+        None => no_peer(&current),
+    })
+}
+
+/// Whether a connection failed for no fault of its peer.
+fn says_nothing(error: &AttemptError) -> bool {
+    error.reused || error.phase == Phase::Unsent
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn attempt(
+    worker: &Worker,
+    upstream: &Upstream,
+    peer: &Peer,
+    seat: Seat,
+    tried: &[u32],
+    question: &Question,
+    fresh: Duration,
+    deadline: Instant,
+) -> Result<Result<response::Parts, Box<AttemptError>>, String> {
+    let request = request(upstream, question).ok_or("its name cannot be sent")?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    let limits = Limits {
+        connect: Some(left.min(CONNECT)),
+        head: Some(left),
+        fresh,
+        patience: Patience {
+            tried,
+            repeatable: true,
+            progress: None,
+            on_trial: peer.state.out(),
+        },
+    };
+    let authorized = Authorized::ourselves();
+    let stopwatch = Stopwatch::start(upstream);
+    let sent = forward::send(&authorized, &worker.pool, upstream, peer, request, limits).await;
+    stopwatch.stop(peer, &sent);
+    Ok(match sent {
+        Ok((response, lease)) => {
+            let (parts, body) = response.into_parts();
+            let status = parts.status.as_u16();
+            let vitals = &peer.state.vitals;
+            vitals.answered(status, seat.in_flight(), Instant::now());
+            upstream.metrics.attempt(Outcome::Answered(status));
+            lease.release_after(body);
+            Ok(parts)
+        }
+        Err(error) => {
+            upstream.metrics.attempt(outcome_of(error.reason));
+            record_failure(peer, &error, seat.in_flight(), false);
+            Err(error)
+        }
+    })
+}
+
+/// The question with the Service's own name as its host.
+fn request(upstream: &Upstream, question: &Question) -> Option<Request<RequestBody>> {
+    let id = &upstream.config.id;
+    let host = HeaderValue::try_from(format!("{}.{}.svc", id.service, id.namespace)).ok()?;
+    let body = RequestBody::empty();
+    match upstream.config.protocol {
+        Protocol::Http1 => {
+            let mut request = question.plain(body);
+            request.headers_mut().insert(header::HOST, host);
+            Some(request)
+        }
+        Protocol::Http2 => question.absolute(body, upstream.tls.is_some(), &host),
+    }
+}
+
+/// Why nobody can be asked.
+fn no_peer(upstream: &Upstream) -> String {
+    if let Some(problem) = &upstream.config.problem {
+        return format!("{}: {}", problem.reason, problem.message);
+    }
+    let peers = report::reject_peers(upstream, false);
+    let counts = peers.by_reason.iter();
+    let counts: Vec<String> = counts
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
+    format!(
+        "none of {} peers can be asked: {}",
+        peers.total,
+        counts.join(", ")
+    )
+}

@@ -1,0 +1,38 @@
+//! Asks an origin outside of the config: its addresses are held against what Hale may ask, and nothing is known of
+//! its health.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::response;
+
+use super::{NoAnswer, question::Question};
+use crate::outbound::{Client, Limits, OutboundError};
+
+/// Heads are as large as those of peers.
+const HEAD: usize = 64 * 1024;
+/// Nobody reads the body; a larger one is no answer.
+const BODY: usize = 256 * 1024;
+
+/// The head of the answer, or why there is none.
+pub(super) async fn ask(
+    client: &Client,
+    question: &Question,
+    timeout: Duration,
+) -> Result<response::Parts, NoAnswer> {
+    let limits = Limits {
+        timeout,
+        head: HEAD,
+        body: BODY,
+    };
+    match client.ask(question.plain(Bytes::new()), &limits).await {
+        Ok(answer) => Ok(answer.into_parts().0),
+        Err(
+            error @ (OutboundError::Lookup(_)
+            | OutboundError::NoAddress
+            | OutboundError::Connect(..)
+            | OutboundError::Timeout(_)),
+        ) => Err(NoAnswer::Silent(error.to_string())),
+        Err(error) => Err(NoAnswer::Impossible(error.to_string())),
+    }
+}
