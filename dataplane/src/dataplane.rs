@@ -20,6 +20,7 @@ use crate::{
     access_log::Log,
     auth::jwt::Feeds,
     config::Config,
+    hashing::Hashing,
     health::{Detector, ProbeKey, Prober},
     listen::{self, Bound},
     metrics::Metrics,
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) hsts: Option<HeaderValue>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) log: Option<Log>,
+    /// For work that would keep a data thread from its connections.
+    pub(crate) hashing: Hashing,
     pub(crate) connections: AtomicUsize,
     /// Ticks with each table and each change of an eligible set.
     pub(crate) changes: watch::Sender<u64>,
@@ -112,6 +115,7 @@ impl Dataplane {
             hsts: hsts.and_then(|value| HeaderValue::try_from(value).ok()),
             metrics: Arc::new(Metrics::new(dropped)),
             log,
+            hashing: Hashing::start().map_err(StartError::Thread)?,
             connections: AtomicUsize::new(0),
             changes: watch::Sender::new(0),
             reclaim: watch::Sender::new(0),

@@ -38,6 +38,7 @@ mod tunnel;
 mod balance;
 mod body;
 mod forward;
+mod hashing;
 pub mod health;
 mod outbound;
 mod pool;

@@ -1,37 +1,109 @@
 //! A secret that is sent as it is.
+//!
+//! Only digests of the keys are here. What was sent is looked up by its digest, which nobody can choose, so that the
+//! time to find it or not tells nothing of the keys.
 
-use http::{HeaderMap, HeaderValue};
+use std::{collections::HashMap, sync::Arc};
 
-use super::{Asked, Decision, Outcome};
-use crate::config::{self, Resolved};
+use aws_lc_rs::digest;
+use http::{HeaderName, HeaderValue, header};
+
+pub(super) use self::place::remove_cookie;
+use self::place::{Found, Place};
+use super::{Asked, Credential, Decision, Granted, Outcome};
+use crate::config::{self, CredentialPlace, Resolved};
+
+mod place;
 
 /// A [`config::ApiKey`], compiled.
 pub(super) struct ApiKey {
-    config: config::ApiKey,
+    place: Result<Place, String>,
+    consumers: Resolved<HashMap<[u8; 32], Arc<str>>>,
 }
 
 impl ApiKey {
     pub(super) fn compile(config: &config::ApiKey) -> Self {
+        let consumers = match &config.keys {
+            Resolved::Known(keys) if keys.0.is_empty() => {
+                Resolved::Unavailable("the Secret has no key".to_owned())
+            }
+            Resolved::Known(keys) => {
+                let mut consumers = HashMap::with_capacity(keys.0.len());
+                for key in &keys.0 {
+                    let consumer = consumers.entry(key.digest);
+                    consumer.or_insert_with(|| Arc::clone(&key.consumer));
+                }
+                Resolved::Known(consumers)
+            }
+            Resolved::Unavailable(why) => Resolved::Unavailable(why.clone()),
+        };
         Self {
-            config: config.clone(),
+            place: place(&config.location),
+            consumers,
         }
     }
 
-    pub(super) fn decide(&self, _asked: &Asked<'_>) -> Decision {
-        Decision::Unavailable(Outcome::Unavailable, String::new())
+    pub(super) fn decide(&self, asked: &Asked<'_>) -> Decision {
+        let (place, consumers) = match (&self.place, &self.consumers) {
+            (Ok(place), Resolved::Known(consumers)) => (place, consumers),
+            (Ok(place), Resolved::Unavailable(why)) => {
+                return match place.find(asked.headers, asked.uri.query()) {
+                    Found::None => Decision::Absent,
+                    _ => Decision::Unavailable(Outcome::Unavailable, why.clone()),
+                };
+            }
+            (Err(why), _) => return Decision::Unavailable(Outcome::Unavailable, why.clone()),
+        };
+        let digest = match place.find(asked.headers, asked.uri.query()) {
+            Found::None => return Decision::Absent,
+            Found::Unreadable => return Decision::Denied(Outcome::Malformed),
+            Found::Key(key) => digest::digest(&digest::SHA256, &key),
+        };
+        match consumers.get(digest.as_ref()) {
+            None => Decision::Denied(Outcome::UnknownConsumer),
+            Some(consumer) => Decision::Granted(Granted {
+                consumer: Some(Arc::clone(consumer)),
+                headers: Vec::new(),
+                credential: place.credential(),
+            }),
+        }
     }
 
     pub(super) fn unavailable(&self) -> Option<&str> {
-        match &self.config.keys {
-            Resolved::Known(_) => None,
-            Resolved::Unavailable(why) => Some(why),
+        match (&self.place, &self.consumers) {
+            (Err(why), _) | (_, Resolved::Unavailable(why)) => Some(why),
+            _ => None,
         }
     }
 
+    /// No scheme is registered for API keys; only where one goes into `Authorization` there is something to tell.
     pub(super) fn challenge(&self) -> Option<HeaderValue> {
-        None
+        match &self.place {
+            Ok(Place::Authorization) => Some(HeaderValue::from_static("ApiKey")),
+            _ => None,
+        }
     }
 }
 
-/// Takes one cookie out of all `Cookie` lines, and leaves the others.
-pub(super) fn remove_cookie(_headers: &mut HeaderMap, _name: &str) {}
+fn place(location: &CredentialPlace) -> Result<Place, String> {
+    Ok(match location {
+        CredentialPlace::Query(name) => Place::Query(name.clone()),
+        CredentialPlace::Cookie(name) => Place::Cookie(name.clone()),
+        CredentialPlace::Header(name) => match HeaderName::try_from(name) {
+            Ok(header::AUTHORIZATION) => Place::Authorization,
+            Ok(name) => Place::Header(name),
+            Err(_) => return Err(format!("{name:?} is not the name of a header")),
+        },
+    })
+}
+
+impl Place {
+    fn credential(&self) -> Credential {
+        match self {
+            Self::Authorization => Credential::Headers(vec![header::AUTHORIZATION]),
+            Self::Header(name) => Credential::Headers(vec![name.clone()]),
+            Self::Query(name) => Credential::Query(name.clone()),
+            Self::Cookie(name) => Credential::Cookie(name.clone()),
+        }
+    }
+}

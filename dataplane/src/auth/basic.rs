@@ -1,35 +1,122 @@
 //! User and password (RFC 7617).
+//!
+//! Whether a user is there makes no difference to what is done: nobody's hash costs what others' do. A password that
+//! was right is known again for five minutes, so that a page with a hundred pictures costs one slow hash; one that was
+//! wrong is not, so that every guess costs one.
 
-use http::HeaderValue;
+use std::{net::IpAddr, sync::Arc};
 
-use super::{Asked, Decision, Outcome};
-use crate::config::{self, Resolved};
+use http::{HeaderValue, header};
+
+use self::{
+    credential::{Claim, UserPass},
+    successes::Successes,
+};
+use super::{Asked, Credential, Decision, Granted, Outcome, password::Users};
+use crate::{
+    config::{self, Resolved},
+    hashing::Hashing,
+};
+
+mod credential;
+mod successes;
 
 /// A [`config::Basic`], compiled.
 pub(super) struct Basic {
-    config: config::Basic,
+    users: Resolved<Users>,
+    challenge: HeaderValue,
+    successes: Arc<Successes>,
 }
 
 impl Basic {
-    pub(super) fn compile(config: &config::Basic, _old: Option<&Self>) -> Self {
+    /// What `old` remembers is kept: it names the hash that it was compared with, and a new password has another.
+    pub(super) fn compile(config: &config::Basic, old: Option<&Self>) -> Self {
+        let users = match &config.users {
+            Resolved::Known(users) if users.is_empty() => {
+                Resolved::Unavailable("the Secret has no user".to_owned())
+            }
+            users => users.clone(),
+        };
         Self {
-            config: config.clone(),
+            users,
+            challenge: challenge(&config.realm),
+            successes: old.map_or_else(Arc::default, |old| Arc::clone(&old.successes)),
         }
     }
 
-    pub(super) async fn decide(&self, _asked: &Asked<'_>) -> Decision {
-        Decision::Unavailable(Outcome::Unavailable, String::new())
+    pub(super) async fn decide(&self, asked: &Asked<'_>) -> Decision {
+        let given = match credential::find(asked.headers) {
+            Claim::None => return Decision::Absent,
+            Claim::Unreadable => return Decision::Denied(Outcome::Malformed),
+            Claim::Given(given) => given,
+        };
+        self.judge(given, asked.client, &asked.shared.hashing).await
+    }
+
+    async fn judge(&self, given: UserPass, client: IpAddr, hashing: &Hashing) -> Decision {
+        let users = match &self.users {
+            Resolved::Known(users) => users,
+            Resolved::Unavailable(why) => {
+                return Decision::Unavailable(Outcome::Unavailable, why.clone());
+            }
+        };
+        let Some(user) = users.find(given.user()) else {
+            return Decision::Denied(Outcome::UnknownConsumer);
+        };
+        let mark = self.successes.mark(user, given.password());
+        if !self.successes.has(mark.as_ref()) {
+            let right = if user.hash.is_quick() {
+                user.hash.verify(given.password())
+            } else {
+                let hash = Arc::clone(&user.hash);
+                match hashing
+                    .run(client, move || hash.verify(given.password()))
+                    .await
+                {
+                    Ok(right) => right,
+                    Err(busy) => {
+                        return Decision::Unavailable(Outcome::Overloaded, busy.to_string());
+                    }
+                }
+            };
+            match (user.exists, right) {
+                (true, true) => self.successes.add(mark),
+                (true, false) => return Decision::Denied(Outcome::WrongCredential),
+                (false, _) => return Decision::Denied(Outcome::UnknownConsumer),
+            }
+        }
+        Decision::Granted(Granted {
+            consumer: Some(Arc::clone(&user.name)),
+            headers: Vec::new(),
+            credential: Credential::Headers(vec![header::AUTHORIZATION]),
+        })
     }
 
     pub(super) fn unavailable(&self) -> Option<&str> {
-        match &self.config.users {
+        match &self.users {
             Resolved::Known(_) => None,
             Resolved::Unavailable(why) => Some(why),
         }
     }
 
     pub(super) fn challenge(&self) -> HeaderValue {
-        let text = format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.config.realm);
-        HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Basic realm=\"\""))
+        self.challenge.clone()
     }
 }
+
+/// The realm as a quoted string (RFC 9110 §5.6.4); what cannot stand in one is left out.
+fn challenge(realm: &str) -> HeaderValue {
+    let mut text = String::from("Basic realm=\"");
+    for character in realm.chars().filter(|c| matches!(c, ' '..='~')) {
+        if matches!(character, '"' | '\\') {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    text.push_str("\", charset=\"UTF-8\"");
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Basic realm=\"\""))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;
