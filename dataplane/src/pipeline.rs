@@ -226,7 +226,10 @@ fn discard(body: Incoming, version: Version) {
 
 /// Finds the route.
 fn route(exchange: &mut Exchange) -> Result<(), Reject> {
-    let found = exchange.table.find(exchange.host(), exchange.path());
+    let found = exchange
+        .table
+        .find(exchange.host(), exchange.path())
+        .map_err(|error| Reject::new(Reason::BadRequest).saying(error.as_str()))?;
     exchange.taken = match found {
         Some(found) => Taken::Route(found),
         None if exchange.table.default_route().is_some() => Taken::Default,

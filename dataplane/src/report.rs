@@ -448,7 +448,19 @@ pub(crate) fn why(table: &PeerTable, request: &WhyRequest) -> WhyReport {
     };
     let host = normal(&request.host);
     why.canonical_path = Some(path.to_string());
-    let taken = taken(table, &host, &path);
+    let found = match table.find(&host, &path) {
+        Ok(found) => found,
+        Err(error) => {
+            why.reason = Some(Reason::BadRequest);
+            why.message = error.to_string();
+            return why;
+        }
+    };
+    let taken = match found {
+        Some(found) => Taken::Route(found),
+        None if table.default_route().is_some() => Taken::Default,
+        None => Taken::Nothing,
+    };
     if let Taken::Route(found) = taken
         && let Some(virtual_host) = table.config.hosts.get(found.host)
     {

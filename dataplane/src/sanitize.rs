@@ -18,7 +18,7 @@ pub(crate) use authority::{Authority, authority};
 pub(crate) use client::{ClientInfo, client_address, contains, is_https};
 pub(crate) use headers::names;
 pub(crate) use headers::{Forwarding, request_headers, response_headers, trailers};
-pub(crate) use path::{PathError, canonical_path, target, unescaped_equals, without_parameters};
+pub(crate) use path::{PathError, canonical_path, readings, target, unescaped_equals};
 pub(crate) use request_id::request_id;
 pub(crate) use upgrade::{
     content_length, framing, is_extended_websocket, is_framed_once, is_websocket_accept,

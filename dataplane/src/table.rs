@@ -40,6 +40,7 @@ use crate::{
 };
 
 mod guards;
+mod lookup;
 
 use guards::Guards;
 
@@ -97,13 +98,6 @@ impl Counters {
                 .as_ref()
                 .map(|limit| metrics.policy(&limit.source)),
         }
-    }
-}
-
-impl CompiledRoute {
-    /// Whether not everybody may have it.
-    pub(crate) fn is_guarded(&self) -> bool {
-        !self.policy.auth.is_open() || !self.policy.access.is_open()
     }
 }
 

@@ -1,21 +1,15 @@
 //! Paths that everybody may have.
 
-use std::borrow::Cow;
-
 use crate::{config::PathRule, sanitize};
 
-/// Whether a canonical path is exempt. A path with `;parameters` must be exempt with and without them: some
-/// servers read `/public/..;/admin` as `/admin`.
+/// Whether a canonical path is exempt. A path with `;parameters` must be exempt however servers read them:
+/// some read `/public/..;/admin` as `/admin`.
 pub(super) fn is_exempt(rules: &[PathRule], path: &str) -> bool {
     let exempt = |path: &str| rules.iter().any(|rule| rule.takes(path));
     if rules.is_empty() || !exempt(path) {
         return false;
     }
-    match sanitize::without_parameters(path) {
-        Some(Cow::Borrowed(_)) => true,
-        Some(Cow::Owned(plain)) => exempt(&plain),
-        None => false,
-    }
+    sanitize::readings(path).is_ok_and(|readings| readings.iter().all(|reading| exempt(reading)))
 }
 
 #[cfg(test)]
@@ -39,6 +33,8 @@ mod tests {
             "/public/..;a=b/admin",
             "/public;/../admin",
             "/public/x/..;/..;/admin",
+            "/public/..%3B/admin",
+            "/public/x/..%3B/..%3Bv=1/admin",
             "/healthz;a",
             "/healthz/",
             "/admin;/public",

@@ -161,20 +161,31 @@ const fn digit(value: u8) -> u8 {
     }
 }
 
-/// A canonical path as those servers read it that take `;parameters` off each segment, and then look at its
-/// dots and slashes; escaped semicolons, too. Borrowed if there is none; `None` if nothing canonical is left.
-pub(crate) fn without_parameters(path: &str) -> Option<Cow<'_, str>> {
+/// What servers make of a canonical path that take `;parameters` off each segment, and then look at its dots and
+/// slashes, where that is not the path itself: first those that take off only what is written plainly, then those
+/// that decode before, and see `%3B`, too. The two are no steps of one way: `/;/a/..%3B/..%3B/b` is `/a/..;/..;/b`
+/// to the first and `/b` to the others.
+pub(crate) fn readings(path: &str) -> Result<Vec<String>, PathError> {
+    let mut readings = Vec::new();
     if !path.contains(';') && !path.contains("%3B") {
-        return Some(Cow::Borrowed(path));
+        return Ok(readings);
     }
+    for escaped in [false, true] {
+        let plain = without_parameters(path, escaped);
+        let plain = canonical_path(&plain)?;
+        if plain != path && !readings.iter().any(|known: &String| *known == plain) {
+            readings.push(plain.into_owned());
+        }
+    }
+    Ok(readings)
+}
+
+/// The path without parameters; with `escaped` without those that begin with `%3B`, too.
+fn without_parameters(path: &str, escaped: bool) -> String {
     let mut plain = String::with_capacity(path.len());
     for segment in path.split_inclusive('/') {
-        let end = segment
-            .find(';')
-            .into_iter()
-            .chain(segment.find("%3B"))
-            .min();
-        match end {
+        let escaped = segment.find("%3B").filter(|_| escaped);
+        match segment.find(';').into_iter().chain(escaped).min() {
             None => plain.push_str(segment),
             Some(end) => {
                 plain.push_str(&segment[..end]);
@@ -182,8 +193,7 @@ pub(crate) fn without_parameters(path: &str) -> Option<Cow<'_, str>> {
             }
         }
     }
-    let canonical = canonical_path(&plain).ok()?.into_owned();
-    Some(Cow::Owned(canonical))
+    plain
 }
 
 /// The request target to send upstream: the canonical path, and the query as it came, byte for byte, but for the
@@ -422,16 +432,18 @@ mod tests {
 
     #[test]
     fn parameters_are_taken_off_before_dots_are_looked_at() {
-        for (path, plain) in [
-            ("/a", "/a"),
-            ("/admin;x", "/admin"),
-            ("/admin;x/y;z", "/admin/y"),
-            ("/public/..;/admin", "/admin"),
-            ("/public/..;a=b/admin", "/admin"),
-            ("/;/admin", "/admin"),
-            ("/admin%3Bx", "/admin"),
+        for (path, wanted) in [
+            ("/a", &[][..]),
+            ("/admin;x", &["/admin"]),
+            ("/admin;x/y;z", &["/admin/y"]),
+            ("/;/admin", &["/admin"]),
+            ("/admin%3Bx", &["/admin"]),
+            ("/x/..%3B/admin", &["/admin"]),
+            ("/admin;x%3By", &["/admin"]),
+            ("/a;x/b%3By", &["/a/b%3By", "/a/b"]),
+            ("/;/a/..%3B/..%3B/b", &["/a/..%3B/..%3B/b", "/b"]),
         ] {
-            assert_eq!(without_parameters(path).as_deref(), Some(plain), "{path}");
+            assert_eq!(readings(path).unwrap(), wanted, "{path}");
         }
     }
 }
