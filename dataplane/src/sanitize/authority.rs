@@ -58,12 +58,19 @@ impl Authority {
             if host.is_empty() || host.len() > 253 {
                 return Err(Bad::HostSyntax);
             }
+            // An empty label is none: `shop.test..` is not left for the next server to make `shop.test` of.
+            let mut label = false;
             for byte in host {
                 match byte {
+                    b'.' if !label => return Err(Bad::HostSyntax),
                     b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {}
                     b'A'..=b'Z' => upper = true,
                     _ => return Err(Bad::HostSyntax),
                 }
+                label = *byte != b'.';
+            }
+            if !label {
+                return Err(Bad::HostSyntax);
             }
         }
         let lowered = upper.then(|| String::from_utf8_lossy(host).to_ascii_lowercase().into());
@@ -178,6 +185,11 @@ mod tests {
         for host in [
             "",
             ".",
+            "..",
+            "a..",
+            "a..b",
+            ".a",
+            "a..:80",
             ":80",
             "user@example.com",
             "a,b",
