@@ -330,12 +330,11 @@ impl AuthGuard {
         }
     }
 
-    /// Where its methods fetch keys.
-    pub(crate) fn key_endpoints(&self) -> impl Iterator<Item = &Arc<jwt::Endpoint>> {
-        self.methods.iter().filter_map(|method| match method {
-            Method::Jwt(method) => method.endpoint(),
-            _ => None,
-        })
+    /// Removes what only we may say.
+    pub(crate) fn strip(&self, headers: &mut HeaderMap) {
+        for name in &self.ours {
+            headers.remove(name);
+        }
     }
 
     /// Asks the methods, one after another.
@@ -547,9 +546,7 @@ impl Authorized {
     /// Makes the headers that go upstream tell who it is, and takes the credential out.
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
         let Some(pass) = &self.0 else { return };
-        for name in &pass.guard.ours {
-            headers.remove(name);
-        }
+        pass.guard.strip(headers);
         let Some((kind, granted)) = &pass.by else {
             return;
         };
@@ -569,14 +566,9 @@ impl Authorized {
         }
     }
 
-    /// Cookies that go to the client, whatever the upstream answers.
-    fn cookies(&self) -> Vec<HeaderValue> {
-        let granted = self.0.as_ref().and_then(|pass| pass.by.as_ref());
-        let headers = granted.map_or(&[][..], |(_, granted)| &granted.headers);
-        let cookies = headers
-            .iter()
-            .filter(|(name, _)| name == header::SET_COOKIE);
-        cookies.map(|(_, value)| value.clone()).collect()
+    /// What takes our headers out of the trailers, too: servers may merge them into the headers.
+    pub(crate) fn guard(&self) -> Option<Arc<AuthGuard>> {
+        Some(Arc::clone(&self.0.as_ref()?.guard))
     }
 
     /// The parameter of the query that must not go upstream.

@@ -8,7 +8,10 @@ use std::{
     cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -19,7 +22,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use crate::sanitize;
+use crate::{auth::AuthGuard, sanitize};
 
 /// The largest request body that is kept for another try.
 pub(crate) const REPLAY_LIMIT: usize = 64 * 1024;
@@ -222,6 +225,8 @@ struct Stream {
     /// `None` once it ended or failed.
     incoming: Option<Incoming>,
     progress: Rc<Progress>,
+    /// Whose headers the trailers may not have.
+    guard: Option<Arc<AuthGuard>>,
     idle: IdleLimit,
     /// HTTP/1: the rest of an unread body is read, so that the client sees the answer.
     discard_rest: bool,
@@ -232,10 +237,16 @@ impl RequestBody {
         Self(Kind::Empty)
     }
 
-    pub(crate) fn stream(incoming: Incoming, progress: Rc<Progress>, discard_rest: bool) -> Self {
+    pub(crate) fn stream(
+        incoming: Incoming,
+        progress: Rc<Progress>,
+        guard: Option<Arc<AuthGuard>>,
+        discard_rest: bool,
+    ) -> Self {
         Self(Kind::Stream(Box::new(Stream {
             incoming: Some(incoming),
             progress,
+            guard,
             idle: IdleLimit::new(Some(CLIENT_IDLE)),
             discard_rest,
         })))
@@ -252,6 +263,9 @@ impl Stream {
                 self.idle.moved();
                 if let Some(trailers) = frame.trailers_mut() {
                     sanitize::trailers(trailers);
+                    if let Some(guard) = &self.guard {
+                        guard.strip(trailers);
+                    }
                 }
                 self.progress.saw(&frame);
                 if incoming.is_end_stream() {

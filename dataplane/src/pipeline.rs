@@ -408,7 +408,8 @@ async fn proxy(
             progress.keep();
         }
         exchange.progress = Some(Rc::clone(&progress));
-        RequestBody::stream(body, progress, exchange.version < Version::HTTP_2)
+        let discard_rest = exchange.version < Version::HTTP_2;
+        RequestBody::stream(body, progress, authorized.guard(), discard_rest)
     };
     upstream.budget.deposit();
     Attempts::new(authorized, policy, upstream, nature, deadline)

@@ -54,7 +54,7 @@ pub(crate) fn request_headers(headers: &mut HeaderMap, forwarding: &Forwarding<'
             Class::Cookie => cookie = true,
             Class::ContentLength => length = true,
             Class::Forwarded if trusted => {}
-            Class::Expect | Class::Forwarded | Class::Hale | Class::Underscore => {
+            Class::Expect | Class::Forwarded | Class::Hale | Class::Odd => {
                 others.push(name.clone());
             }
         }

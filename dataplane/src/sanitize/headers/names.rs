@@ -43,8 +43,8 @@ pub(super) enum Class {
     Forwarded,
     /// `x-hale-*`: for us to say.
     Hale,
-    /// Many servers take `_` for `-`.
-    Underscore,
+    /// Has something else than letters, digits and `-`: CGI and its kin take all of that for the same `_`.
+    Odd,
 }
 
 /// Classifies a name in lower case.
@@ -64,11 +64,17 @@ pub(super) fn class(name: &str) -> Class {
         "content-length" => Class::ContentLength,
         "host" => Class::Host,
         "server" => Class::Server,
-        _ if name.as_bytes().contains(&b'_') => Class::Underscore,
+        // By these, servers let a proxy before them say another path than that of the request line.
+        "x-original-url" | "x-original-uri" | "x-rewrite-url" => Class::Forwarded,
+        _ if !name.bytes().all(is_plain) => Class::Odd,
         _ if name.starts_with("x-forwarded-") => Class::Forwarded,
         _ if name.starts_with("x-hale-") => Class::Hale,
         _ => Class::EndToEnd,
     }
+}
+
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-'
 }
 
 /// Which hop-by-hop headers a message has.
@@ -104,7 +110,9 @@ impl HopSet {
 pub(super) fn is_protected(name: &str) -> bool {
     match name {
         "host" | "content-length" | "authorization" | "cookie" | "forwarded" | "via"
-        | "x-real-ip" | "x-request-id" => true,
+        | "x-real-ip" | "x-request-id" | "x-original-url" | "x-original-uri" | "x-rewrite-url" => {
+            true
+        }
         _ => name.starts_with("x-forwarded-") || name.starts_with("x-hale-"),
     }
 }
@@ -113,7 +121,7 @@ pub(super) fn is_protected(name: &str) -> bool {
 /// the body (RFC 9110 §6.5.1).
 pub(super) fn is_barred_from_trailers(name: &str) -> bool {
     is_protected(name)
-        || matches!(class(name), Class::Hop(_) | Class::Expect)
+        || matches!(class(name), Class::Hop(_) | Class::Expect | Class::Odd)
         || matches!(
             name,
             "trailer"
