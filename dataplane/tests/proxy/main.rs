@@ -19,6 +19,7 @@ mod outlier;
 mod own_checks;
 mod paths;
 mod peers;
+mod protection;
 mod reasons;
 mod retries;
 mod rollout;
