@@ -405,6 +405,7 @@ impl AuthGuard {
                     Outcome::Overloaded => Reason::Overloaded,
                     _ => Reason::AuthUnavailable,
                 };
+                let why = format!("{}: {why}", self.rules.source);
                 let reject = Reject::new(reason).explaining(why);
                 (note(outcome, None), Err(Refused::Reject(reject)))
             }

@@ -534,7 +534,7 @@ fn normal(host: &str) -> String {
 }
 
 fn taken(table: &PeerTable, host: &str, path: &str) -> Taken {
-    match table.find(host, path) {
+    match table.router.find(host, path) {
         Some(found) => Taken::Route(found),
         None if table.default_route().is_some() => Taken::Default,
         None => Taken::Nothing,

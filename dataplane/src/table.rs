@@ -8,7 +8,6 @@
 //! never when a request arrives; a pick only reads it.
 
 use std::{
-    borrow::Cow,
     collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{
@@ -34,8 +33,8 @@ use crate::{
     metrics::{Metrics, PolicyMetrics, UpstreamMetrics},
     rate_limit::Limiter,
     retry::Budget,
-    route::{Found, Router},
-    sanitize, session,
+    route::Router,
+    session,
     tls::{self, CertificateStore},
 };
 
@@ -440,11 +439,6 @@ impl PeerTable {
             upstreams,
             config,
         }
-    }
-
-    /// Where keys of tokens are fetched.
-    pub(crate) fn key_endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.guards.key_endpoints()
     }
 
     /// The route at an index that the router gave.

@@ -25,4 +25,5 @@ mod retries;
 mod rollout;
 mod shutdown;
 mod tls;
+mod told;
 mod upgrade;
