@@ -1,6 +1,6 @@
 //! The attempts of one request, one after another, until a peer answers or nothing is left to try.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::Body;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::{
     access_log::Attempt,
     admission::{self, Ask, Current, Seat},
-    auth::Authorized,
+    auth::{self, Authorized},
     balance::Wish,
     body::{Progress, RequestBody},
     config::{Balance, RequestPolicy},
@@ -228,6 +228,9 @@ impl<'a> Attempts<'a> {
     ) -> Step {
         note_failure(exchange, peer, &error);
         if let Some(reject) = client_failed(exchange) {
+            if reject.reason() == Reason::AuthRequired {
+                return Step::Done(Err(self.wrong_body(exchange)));
+            }
             return Step::Done(Err(reject));
         }
         let repeated = match error.request {
@@ -246,6 +249,14 @@ impl<'a> Attempts<'a> {
             reject = reject.because_spent();
         }
         Step::Done(Err(reject))
+    }
+
+    /// The body was not the one that its sender had signed: nobody upstream has seen the end of it.
+    fn wrong_body(&self, exchange: &mut Exchange) -> Reject {
+        if let Some(note) = &mut exchange.auth {
+            note.outcome = auth::Outcome::BodyMismatch;
+        }
+        self.authorized.wrong_body()
     }
 
     /// The request once more, if it was kept.
@@ -390,18 +401,8 @@ pub(crate) fn note(exchange: &mut Exchange, peer: &Peer, outcome: Outcome) {
 /// Notes an attempt without a response, also in the peer's vitals where it is to blame.
 pub(crate) fn note_failure(exchange: &mut Exchange, peer: &Peer, error: &AttemptError) {
     note(exchange, peer, outcome_of(error.reason));
-    let in_flight = exchange.in_flight.as_ref().and_then(Seat::in_flight);
-    record_failure(peer, error, in_flight, client_failed(exchange).is_some());
-}
-
-/// Notes in the peer's vitals what it is to blame for.
-pub(crate) fn record_failure(
-    peer: &Peer,
-    error: &AttemptError,
-    in_flight: Option<&InFlight>,
-    client_failed: bool,
-) {
-    if error.gave_up {
+    let mismatched = |progress: &Rc<Progress>| progress.mismatched.get();
+    if error.gave_up || exchange.progress.as_ref().is_some_and(mismatched) {
         // The peer has not failed this request; who found it failing has said so.
         return;
     }
@@ -419,6 +420,9 @@ pub(crate) fn record_failure(
 /// The client's own body failed: nobody upstream is to blame.
 fn client_failed(exchange: &Exchange) -> Option<Reject> {
     let progress = exchange.progress.as_ref()?;
+    if progress.mismatched.get() {
+        return Some(Reject::new(Reason::AuthRequired));
+    }
     let reason = match (progress.client_failed.get(), progress.client_silent.get()) {
         (_, true) => Reason::BodyTimeout,
         (true, false) => Reason::BadRequest,

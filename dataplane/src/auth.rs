@@ -14,6 +14,7 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc, time::SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Response, Uri, header};
 
 use crate::{
+    body::{Unmet, Upload},
     config::{AuthMethod, AuthRules, Problem},
     dataplane::Shared,
     exchange::Exchange,
@@ -27,7 +28,7 @@ use crate::{
     worker::Worker,
 };
 
-mod access_key;
+pub(crate) mod access_key;
 mod api_key;
 mod basic;
 mod exempt;
@@ -35,6 +36,8 @@ pub(crate) mod explain;
 mod external;
 pub mod jwt;
 pub mod password;
+
+use access_key::BodyCheck;
 
 /// What protects a route, compiled.
 pub(crate) enum Protection {
@@ -202,6 +205,8 @@ pub(crate) enum Decision {
     Absent,
     /// The request is let in.
     Granted(Granted),
+    /// The request is let in with the body that was signed, and with no other.
+    IfBody(Granted, BodyCheck),
     /// The credential is there, and refused.
     Denied(Outcome),
     /// It cannot be judged; with the reason for people who may be explained to.
@@ -263,7 +268,7 @@ pub(crate) async fn check(
     exchange: &mut Exchange,
     route: &CompiledRoute,
     headers: &HeaderMap,
-    has_body: bool,
+    upload: &mut Upload,
 ) -> Result<Authorized, Refused> {
     let guard = match &route.protection {
         Protection::Open => return Ok(Authorized(None)),
@@ -291,14 +296,29 @@ pub(crate) async fn check(
         client: exchange.client,
         https: sanitize::is_https(headers, &conn.client),
         now: conn.worker.wall(exchange.started),
-        has_body,
+        has_body: !upload.is_empty(),
         shared: &conn.worker.shared,
         worker: Some(&conn.worker),
         authority_service: route.authority_service.as_ref(),
         request_id: Some(&exchange.request_id),
     };
     let (kind, decision) = guard.decide(&asked).await;
-    let (note, verdict) = guard.verdict(kind, decision);
+    let (note, verdict) = match decision {
+        Decision::IfBody(granted, check) => match upload.meet(check).await {
+            Ok(()) => guard.verdict(kind, Decision::Granted(granted)),
+            Err(Unmet::Refused(outcome)) => guard.verdict(kind, Decision::Denied(outcome)),
+            Err(Unmet::Unread(outcome, reason)) => {
+                let consumer = granted.consumer;
+                let note = Note {
+                    kind,
+                    consumer,
+                    outcome,
+                };
+                (note, Err(Refused::Reject(Reject::new(reason))))
+            }
+        },
+        decision => guard.verdict(kind, decision),
+    };
     exchange.auth = Some(Box::new(note));
     if let Ok(authorized) = &verdict {
         exchange.cookies = authorized.cookies();
@@ -381,6 +401,11 @@ impl AuthGuard {
                 };
                 (note, Ok(Authorized(Some(Box::new(pass)))))
             }
+            // Only who has the body can tell; here nobody has.
+            Decision::IfBody(..) => (
+                note(Outcome::BodyMismatch, None),
+                Err(Refused::Reject(self.challenge())),
+            ),
             Decision::Absent if self.methods.iter().all(Method::is_unavailable) => {
                 let reject =
                     Reject::new(Reason::AuthUnavailable).explaining(self.why_unavailable());
@@ -567,9 +592,12 @@ impl Authorized {
         }
     }
 
-    /// What takes our headers out of the trailers, too: servers may merge them into the headers.
-    pub(crate) fn guard(&self) -> Option<Arc<AuthGuard>> {
-        Some(Arc::clone(&self.0.as_ref()?.guard))
+    /// What a client is told whose body was not the one that it had signed.
+    pub(crate) fn wrong_body(&self) -> Reject {
+        match &self.0 {
+            Some(pass) => pass.guard.challenge(),
+            None => Reject::new(Reason::AuthRequired),
+        }
     }
 
     /// The parameter of the query that must not go upstream.

@@ -1,8 +1,8 @@
 //! Bodies on their way through: streamed, counted, with an idle limit, and kept for another try
 //! where that is allowed.
 //!
-//! Nothing is buffered unless a retry may need it. Timers are made when a body really has to wait, so
-//! a body that is there at once costs none.
+//! Nothing is buffered unless a retry may need it, or a signature over it has to be checked first ([`Upload`]).
+//! Timers are made when a body really has to wait, so a body that is there at once costs none.
 
 use std::{
     cell::{Cell, RefCell},
@@ -23,6 +23,12 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::{auth::AuthGuard, sanitize};
+
+mod check;
+mod upload;
+
+use check::Check;
+pub(crate) use upload::{Unmet, Upload};
 
 /// The largest request body that is kept for another try.
 pub(crate) const REPLAY_LIMIT: usize = 64 * 1024;
@@ -46,6 +52,9 @@ pub(crate) enum BodyError {
     /// The request's deadline passed.
     #[error("the request's deadline passed")]
     Deadline,
+    /// It is not the body that was signed.
+    #[error("the body is not the one that was signed")]
+    Mismatch,
 }
 
 /// A limit on waiting for the next frame; its timer exists only while there is something to wait for.
@@ -93,17 +102,33 @@ pub(crate) struct Progress {
     /// The client fell silent, or broke its body.
     pub(crate) client_failed: Cell<bool>,
     pub(crate) client_silent: Cell<bool>,
+    /// The body is not the one that the client signed.
+    pub(crate) mismatched: Cell<bool>,
     /// What was received, while a retry may want it.
     kept: RefCell<Kept>,
 }
 
-#[derive(Default)]
 struct Kept {
     wanted: bool,
     complete: bool,
+    /// Bytes.
+    most: usize,
     memory: Reserved,
     chunks: Vec<Bytes>,
     trailers: Option<HeaderMap>,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            wanted: false,
+            complete: false,
+            most: REPLAY_LIMIT,
+            memory: Reserved::new(&MEMORY),
+            chunks: Vec::new(),
+            trailers: None,
+        }
+    }
 }
 
 /// Memory for kept bodies, under a bound. Above it nothing is kept, and so not tried again: a crowd of
@@ -113,10 +138,16 @@ struct Memory {
     most: usize,
 }
 
-static MEMORY: Memory = Memory {
-    used: AtomicUsize::new(0),
-    most: REPLAY_MEMORY,
-};
+static MEMORY: Memory = Memory::of(REPLAY_MEMORY);
+
+impl Memory {
+    const fn of(most: usize) -> Self {
+        Self {
+            used: AtomicUsize::new(0),
+            most,
+        }
+    }
+}
 
 /// A part of [`MEMORY`], given back when dropped.
 struct Reserved {
@@ -124,16 +155,11 @@ struct Reserved {
     size: usize,
 }
 
-impl Default for Reserved {
-    fn default() -> Self {
-        Self {
-            of: &MEMORY,
-            size: 0,
-        }
-    }
-}
-
 impl Reserved {
+    fn new(of: &'static Memory) -> Self {
+        Self { of, size: 0 }
+    }
+
     /// Takes so much more. Returns false, and takes nothing, if there is not so much.
     fn grow(&mut self, by: usize) -> bool {
         if self.of.used.fetch_add(by, Relaxed) + by > self.of.most {
@@ -157,6 +183,21 @@ impl Progress {
     /// Keeps what is received from now on, up to [`REPLAY_LIMIT`] and while there is memory for it.
     pub(crate) fn keep(&self) {
         self.kept.borrow_mut().wanted = true;
+    }
+
+    /// Keeps what is received from now on, up to `most` bytes of this memory.
+    fn keep_all(&self, most: usize, memory: &'static Memory) {
+        *self.kept.borrow_mut() = Kept {
+            wanted: true,
+            most,
+            memory: Reserved::new(memory),
+            ..Kept::default()
+        };
+    }
+
+    /// Whether there was room for all that was received.
+    fn keeps(&self) -> bool {
+        self.kept.borrow().wanted
     }
 
     /// There will be no other try.
@@ -194,7 +235,7 @@ impl Progress {
             return;
         }
         if let Some(data) = frame.data_ref() {
-            if kept.memory.grow(data.len()) && kept.memory.size <= REPLAY_LIMIT {
+            if kept.memory.grow(data.len()) && kept.memory.size <= kept.most {
                 kept.chunks.push(data.clone());
             } else {
                 *kept = Kept::default();
@@ -228,6 +269,7 @@ struct Stream {
     /// Whose headers the trailers may not have.
     guard: Option<Arc<AuthGuard>>,
     idle: IdleLimit,
+    check: Option<Box<Check>>,
     /// HTTP/1: the rest of an unread body is read, so that the client sees the answer.
     discard_rest: bool,
 }
@@ -237,24 +279,74 @@ impl RequestBody {
         Self(Kind::Empty)
     }
 
-    pub(crate) fn stream(
+    fn stream(
         incoming: Incoming,
         progress: Rc<Progress>,
-        guard: Option<Arc<AuthGuard>>,
+        check: Option<Box<Check>>,
         discard_rest: bool,
     ) -> Self {
-        Self(Kind::Stream(Box::new(Stream {
+        let stream = Stream::new(incoming, progress, check, discard_rest);
+        Self(Kind::Stream(Box::new(stream)))
+    }
+}
+
+/// What comes of asking a body for more.
+type Next = Option<Result<Frame<Bytes>, BodyError>>;
+
+impl Stream {
+    fn new(
+        incoming: Incoming,
+        progress: Rc<Progress>,
+        check: Option<Box<Check>>,
+        discard_rest: bool,
+    ) -> Self {
+        Self {
             incoming: Some(incoming),
             progress,
             guard,
             idle: IdleLimit::new(Some(CLIENT_IDLE)),
+            check,
             discard_rest,
-        })))
+        }
     }
-}
 
-impl Stream {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        loop {
+            if let Some(check) = self.check.as_mut().filter(|check| check.has_passed()) {
+                return Poll::Ready(check.release().map(Ok));
+            }
+            if self.incoming.is_none() {
+                return Poll::Ready(None);
+            }
+            let next = match ready!(self.receive(cx)) {
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(frame)) => Some(frame),
+                None => None,
+            };
+            let ended = self.incoming.is_none();
+            let Some(check) = &mut self.check else {
+                if ended {
+                    self.progress.ended();
+                }
+                return Poll::Ready(next.map(Ok));
+            };
+            let before = next.and_then(|frame| check.take(frame));
+            if ended {
+                if !check.end() {
+                    self.progress.mismatched.set(true);
+                    self.progress.forget();
+                    return Poll::Ready(Some(Err(BodyError::Mismatch)));
+                }
+                self.progress.ended();
+            }
+            if let Some(before) = before {
+                return Poll::Ready(Some(Ok(before)));
+            }
+        }
+    }
+
+    /// The next frame from the client; `incoming` is none behind the last.
+    fn receive(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let Some(incoming) = self.incoming.as_mut() else {
             return Poll::Ready(None);
         };
@@ -270,7 +362,6 @@ impl Stream {
                 self.progress.saw(&frame);
                 if incoming.is_end_stream() {
                     self.incoming = None;
-                    self.progress.ended();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -281,7 +372,6 @@ impl Stream {
             }
             Poll::Ready(None) => {
                 self.incoming = None;
-                self.progress.ended();
                 Poll::Ready(None)
             }
             Poll::Pending => {
@@ -291,6 +381,22 @@ impl Stream {
                 self.progress.client_silent.set(true);
                 Poll::Ready(Some(Err(BodyError::Idle(waited))))
             }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        match &self.check {
+            Some(check) => check.is_done(),
+            None => self.incoming.as_ref().is_none_or(Body::is_end_stream),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.incoming.as_ref();
+        let rest = rest.map_or(SizeHint::with_exact(0), Body::size_hint);
+        match (&self.check, rest.exact()) {
+            (Some(check), Some(rest)) => SizeHint::with_exact(rest + check.held()),
+            _ => rest,
         }
     }
 }
@@ -341,7 +447,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Empty => true,
-            Kind::Stream(stream) => stream.incoming.as_ref().is_none_or(Body::is_end_stream),
+            Kind::Stream(stream) => stream.is_done(),
             Kind::Replay { frames, .. } => frames.is_empty(),
         }
     }
@@ -349,10 +455,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
-            Kind::Stream(stream) => stream
-                .incoming
-                .as_ref()
-                .map_or(SizeHint::with_exact(0), Body::size_hint),
+            Kind::Stream(stream) => stream.size_hint(),
             Kind::Replay { left, .. } => SizeHint::with_exact(*left),
         }
     }

@@ -23,7 +23,7 @@ use crate::{
     attempts::{Attempts, Head},
     auth::{self, Authorized, Refused},
     balance::Wish,
-    body::{self, Progress, RequestBody},
+    body::{self, RequestBody, Upload},
     config::{HostPattern, Protocol, RequestPolicy},
     cors::Page,
     exchange::{Exchange, Taken, route_of},
@@ -136,23 +136,16 @@ async fn answer(exchange: &mut Exchange, parts: Parts, body: Incoming) -> Result
         discard(body, version);
         return Err(Reject::new(Reason::NoRoute));
     };
-    let admitted = admit_to(exchange, route, &parts, !body.is_end_stream()).await;
+    let mut upload = Upload::new(body, version < Version::HTTP_2);
+    let admitted = admit_to(exchange, route, &parts, &mut upload).await;
     match (admitted, &route.target) {
         (Ok(authorized), Target::Forward(upstream)) => {
-            proxy(exchange, &authorized, route, upstream, parts, body).await
+            proxy(exchange, &authorized, route, upstream, parts, upload).await
         }
-        (Ok(_), Target::Reject(problem)) => {
-            discard(body, version);
-            Err(Reject::from(problem))
-        }
-        (Err(Refused::Reject(reject)), _) => {
-            discard(body, version);
-            Err(reject)
-        }
-        (Err(Refused::Answer(response)), _) => {
-            discard(body, version);
-            Ok(Answer::Own(response))
-        }
+        // What is still uploaded is read a little further by the upload itself.
+        (Ok(_), Target::Reject(problem)) => Err(Reject::from(problem)),
+        (Err(Refused::Reject(reject)), _) => Err(reject),
+        (Err(Refused::Answer(response)), _) => Ok(Answer::Own(response)),
     }
 }
 
@@ -161,7 +154,7 @@ async fn admit_to(
     exchange: &mut Exchange,
     route: &CompiledRoute,
     parts: &Parts,
-    has_body: bool,
+    upload: &mut Upload,
 ) -> Result<Authorized, Refused> {
     if route.cors.is_some() {
         exchange.page = Page::of(&parts.headers);
@@ -177,7 +170,7 @@ async fn admit_to(
     if let Some(limiter) = limiter.filter(|limiter| !limiter.counts_consumers()) {
         count(exchange, limiter, &parts.headers, exchange.started)?;
     }
-    let authorized = auth::check(exchange, route, &parts.headers, has_body).await?;
+    let authorized = auth::check(exchange, route, &parts.headers, upload).await?;
     if let Some(limiter) = limiter.filter(|limiter| limiter.counts_consumers()) {
         // Authorization may have taken its time.
         count(exchange, limiter, &parts.headers, Instant::now())?;
@@ -309,14 +302,14 @@ fn upstream_head(
     tls: bool,
     parts: Parts,
     websocket: bool,
-    body: &Incoming,
+    upload: &Upload,
 ) -> Result<Head, Reject> {
     let internal = || Reject::new(Reason::BadRequest).saying("the request cannot be forwarded");
     let Some(authority) = &exchange.authority else {
         return Err(internal());
     };
     let mut headers = parts.headers;
-    let chunked = !body.is_end_stream() && !headers.contains_key(header::CONTENT_LENGTH);
+    let chunked = !upload.is_empty() && !headers.contains_key(header::CONTENT_LENGTH);
     sanitize::request_headers(
         &mut headers,
         &Forwarding {
@@ -373,7 +366,7 @@ async fn proxy(
     route: &CompiledRoute,
     upstream: &Arc<Upstream>,
     mut parts: Parts,
-    body: Incoming,
+    upload: Upload,
 ) -> Result<Answer, Reject> {
     let policy = &route.policy;
     let websocket = upstream.config.protocol == Protocol::Http1
@@ -395,9 +388,13 @@ async fn proxy(
         tls,
         parts,
         websocket,
-        &body,
+        &upload,
     )?;
     if let Some(client) = upgrade {
+        if upload.is_bound() {
+            // No body goes with a handshake, so not the one that was signed.
+            return Err(authorized.wrong_body());
+        }
         return tunnel::open(
             authorized,
             exchange,
@@ -409,16 +406,12 @@ async fn proxy(
         )
         .await;
     }
-    let body = if body.is_end_stream() {
+    let body = if upload.is_empty() {
         RequestBody::empty()
     } else {
-        let progress = Rc::new(Progress::default());
-        if nature.kept() {
-            progress.keep();
-        }
-        exchange.progress = Some(Rc::clone(&progress));
-        let discard_rest = exchange.version < Version::HTTP_2;
-        RequestBody::stream(body, progress, authorized.guard(), discard_rest)
+        let (body, progress) = upload.into_body(nature.kept());
+        exchange.progress = Some(progress);
+        body
     };
     upstream.budget.deposit();
     Attempts::new(authorized, policy, upstream, nature, deadline)
