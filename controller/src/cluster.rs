@@ -49,6 +49,8 @@ pub struct Objects {
     pub pods: Vec<Arc<PodView>>,
     /// Services whose pods could not be read, and why.
     pub unread_pods: BTreeMap<ObjectKey, String>,
+    /// How many replicas of this Hale are ready; 0 is not known.
+    pub replicas: u32,
 }
 
 /// Why a Service has no endpoints: what a bounded listing of its pods showed.
@@ -77,6 +79,7 @@ pub struct Cluster {
     empty_services: BTreeMap<ObjectKey, EmptyCause>,
     pods: BTreeMap<ObjectKey, Vec<Arc<PodView>>>,
     unread_pods: BTreeMap<ObjectKey, String>,
+    replicas: u32,
 }
 
 impl Cluster {
@@ -123,6 +126,7 @@ impl Cluster {
             empty_services: objects.empty_services,
             pods,
             unread_pods: objects.unread_pods,
+            replicas: objects.replicas,
         }
     }
 
@@ -175,6 +179,12 @@ impl Cluster {
     /// Why the pods of a Service could not be read.
     pub fn unread_pods(&self, service: &ObjectKey) -> Option<&str> {
         self.unread_pods.get(service).map(String::as_str)
+    }
+
+    /// How many replicas of this Hale are ready, this one included: 1 where that is not known, and never 0. What is
+    /// limited for all of them together is divided by it.
+    pub fn replicas(&self) -> u32 {
+        self.replicas.max(1)
     }
 }
 

@@ -15,7 +15,7 @@ mod upstreams;
 
 use hale_crds::TargetRef;
 use hale_dataplane::{
-    config::{Action, Config, ObjectRef, PathRule, RequestPolicy, Route, UpstreamId, VirtualHost},
+    config::{Action, Config, ObjectRef, PathRule, Route, UpstreamId, VirtualHost},
     tls::Certificate,
 };
 use serde::Serialize;
@@ -92,6 +92,10 @@ pub struct TargetOutcome {
     /// The upstreams whose peers the policy is about: those of the Service, or those that the Ingress's
     /// routes reach. Sorted.
     pub upstreams: Vec<UpstreamId>,
+    /// The methods of which requests to the target need one, in the order in which they are asked; empty where
+    /// this policy does not protect it. They are named where nobody is let in, too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<&'static str>,
 }
 
 /// A condition's reason and message.
@@ -256,7 +260,8 @@ impl Build<'_, '_> {
                             self.findings,
                         );
                         let owner = ObjectKey::new(&*claim.ingress.namespace, &*claim.ingress.name);
-                        self.route(path, claim.ingress, Some(&owner), action)
+                        let port = self.upstreams.wanted(&claim.ingress, claim.backend);
+                        self.route(path, claim.ingress, Some(&owner), port, action)
                     })
                     .collect(),
                 host: pattern,
@@ -271,29 +276,56 @@ impl Build<'_, '_> {
         let action =
             self.upstreams
                 .service(key, PortRef::First, &source, self.policies, self.findings);
-        Some(self.route(PathRule::Prefix(String::new()), source, None, action))
+        let port = Some(UpstreamId {
+            namespace: key.namespace.clone(),
+            service: key.name.clone(),
+            port: String::new(),
+        });
+        Some(self.route(PathRule::Prefix(String::new()), source, None, port, action))
     }
 
+    /// `port` is what the route names, whether or not it can be served: what protects it, protects its refusals.
     fn route(
         &mut self,
         path: PathRule,
         source: ObjectRef,
         ingress: Option<&ObjectKey>,
+        port: Option<UpstreamId>,
         action: Action,
     ) -> Route {
-        let policy = match &action {
+        let (port, forwards) = match &action {
             Action::Forward(id) => {
                 self.reached.add(id, ingress);
-                self.policies.requests(ingress, id)
+                (Some(id.clone()), true)
             }
-            Action::Reject(_) => RequestPolicy::default(),
+            Action::Reject(_) => (port, false),
         };
+        self.answer(ingress, port.as_ref());
+        let policy = self.policies.requests(ingress, port.as_ref(), forwards);
         Route {
             path,
             source,
             action,
             policy,
         }
+    }
+
+    /// Makes an upstream of the Service that the route's `auth` asks.
+    fn answer(&mut self, ingress: Option<&ObjectKey>, port: Option<&UpstreamId>) {
+        let Some((policy, question)) = self.policies.question(ingress, port) else {
+            return;
+        };
+        let action = self.upstreams.service(
+            &question.service,
+            question.port(),
+            &question.policy,
+            self.policies,
+            self.findings,
+        );
+        if let Action::Forward(id) = &action {
+            self.reached.add(id, None);
+        }
+        self.policies.answer(policy, action);
     }
 }
 

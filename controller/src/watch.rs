@@ -146,6 +146,7 @@ impl Watches {
             empty_services: self.empty_services.causes(),
             pods: self.probes.pods(),
             unread_pods: self.probes.unread(),
+            replicas: 0,
         }
     }
 }

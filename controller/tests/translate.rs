@@ -19,7 +19,7 @@ use hale::{
     settings::{ObjectKey, Settings},
     translate::{Translation, translate},
 };
-use hale_dataplane::config::Action;
+use hale_dataplane::config::{Action, Auth, AuthMethod, ExternalService};
 use serde::Deserialize;
 
 /// What a case says beside its manifests.
@@ -38,6 +38,9 @@ struct Case {
     /// By `namespace/name`.
     #[serde(default)]
     unread_pods: BTreeMap<String, String>,
+    /// Ready replicas of Hale.
+    #[serde(default)]
+    replicas: u32,
 }
 
 struct Input {
@@ -69,6 +72,7 @@ fn input(path: &Path) -> Input {
             .unread_pods
             .insert(key.parse::<ObjectKey>().unwrap(), why);
     }
+    objects.replicas = case.replicas;
     Input {
         settings: case.settings,
         objects,
@@ -130,11 +134,21 @@ fn assert_sound(name: &str, translation: &Translation) {
         if let Action::Forward(id) = &route.action {
             reached.insert(id);
         }
+        let Auth::AnyOf(rules) = &route.policy.auth else {
+            continue;
+        };
+        for method in &rules.methods {
+            if let AuthMethod::External(external) = method
+                && let ExternalService::Upstream(id) = &external.service
+            {
+                reached.insert(id);
+            }
+        }
     }
     assert_eq!(
         reached,
         ids.into_iter().collect(),
-        "{name}: upstreams are those of routes"
+        "{name}: upstreams are those of routes, and those that they ask"
     );
     for upstream in &config.upstreams {
         let peers = &upstream.peers;

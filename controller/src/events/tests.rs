@@ -189,6 +189,7 @@ fn policies_hear_of_an_ejected_peer_and_of_its_return() {
                 message: String::new(),
             },
             upstreams: vec![id()],
+            methods: Vec::new(),
         }],
     }];
     let mut look = |report: &Report| told(&look_at(&mut memory, &world, report, Instant::now()));

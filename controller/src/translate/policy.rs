@@ -4,15 +4,23 @@
 //! is nearer to a request goes first: a policy for a port before one for its whole Service, and a
 //! policy for an Ingress before those for the Services behind it. That is precedence, not conflict.
 
+mod attachment;
+mod auth;
+mod names;
 mod outcome;
+mod section;
 mod sections;
 mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hale_crds::{TargetKind, TargetRef, UpstreamPolicy};
-use hale_dataplane::config::{
-    ObjectRef, RequestPolicy, SessionPersistence, UpstreamId, UpstreamLimits,
+use hale_crds::{TargetKind, UpstreamPolicy};
+use hale_dataplane::{
+    config::{
+        Access, Action, Auth, ObjectRef, Problem, RequestPolicy, SessionPersistence, UpstreamId,
+        UpstreamLimits,
+    },
+    reason::Reason,
 };
 
 use crate::{
@@ -20,17 +28,16 @@ use crate::{
     settings::{ObjectKey, Settings},
 };
 
-use super::{
-    class,
-    endpoints::CheckAt,
-    service::{is_external_name, is_tcp, port_name, ports},
-};
+use super::class;
 
+pub(super) use auth::Question;
 pub(super) use outcome::Reached;
 pub(super) use sections::Health;
 pub(super) use tls::TlsParts;
 
-use sections::{Balancing, Sections};
+use attachment::{Attachment, attach};
+use section::Section;
+use sections::{Balancing, Place, Sections};
 
 /// A target, by what it is and not by how it was written.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,53 +48,6 @@ struct Target {
     port: Option<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Section {
-    HealthCheck,
-    LoadBalancer,
-    SessionPersistence,
-    CircuitBreaker,
-    Tls,
-    Retry,
-    Timeouts,
-}
-
-impl Section {
-    const ALL: [Self; 7] = [
-        Self::HealthCheck,
-        Self::LoadBalancer,
-        Self::SessionPersistence,
-        Self::CircuitBreaker,
-        Self::Tls,
-        Self::Retry,
-        Self::Timeouts,
-    ];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::HealthCheck => "healthCheck",
-            Self::LoadBalancer => "loadBalancer",
-            Self::SessionPersistence => "sessionPersistence",
-            Self::CircuitBreaker => "circuitBreaker",
-            Self::Tls => "tls",
-            Self::Retry => "retry",
-            Self::Timeouts => "timeouts",
-        }
-    }
-
-    /// Whether it describes peers, and not requests.
-    const fn is_of_peers(self) -> bool {
-        match self {
-            Self::HealthCheck
-            | Self::LoadBalancer
-            | Self::SessionPersistence
-            | Self::CircuitBreaker
-            | Self::Tls => true,
-            Self::Retry | Self::Timeouts => false,
-        }
-    }
-}
-
 /// A policy that was read.
 struct Entry<'a> {
     policy: &'a UpstreamPolicy,
@@ -95,21 +55,13 @@ struct Entry<'a> {
     targets: Vec<Attachment>,
 }
 
-/// A policy on one of its targets.
-struct Attachment {
-    target: Target,
-    /// What is wrong with the policy for this target alone.
-    errors: Vec<String>,
-    /// Why there is nothing to attach to.
-    missing: Option<String>,
-    /// Sections that an older policy has, and its index.
-    lost: Vec<(Section, usize)>,
-}
-
 /// All policies, and who has what.
 pub(super) struct Policies<'a> {
     entries: Vec<Entry<'a>>,
     owners: BTreeMap<(Target, Section), usize>,
+    /// Protection of ports that their Service does not have. A port that was renamed must not stand open, so
+    /// until the policy is mended, it keeps everybody out of what no other policy of that Service protects.
+    strays: BTreeMap<(ObjectKey, Section), (usize, Target)>,
     /// What took part in the config.
     in_force: BTreeSet<(Target, Section)>,
 }
@@ -135,6 +87,7 @@ impl<'a> Policies<'a> {
         let mut policies = Self {
             entries: Vec::new(),
             owners: BTreeMap::new(),
+            strays: BTreeMap::new(),
             in_force: BTreeSet::new(),
         };
         let ingresses: BTreeSet<ObjectKey> = match cluster.policies() {
@@ -150,9 +103,12 @@ impl<'a> Policies<'a> {
             if !class::watched(settings, own) {
                 continue;
             }
-            let tls = policy.spec.tls.as_ref();
-            let tls = tls.map(|section| tls::read(section, own, cluster));
-            let sections = Sections::read(&policy.spec, tls);
+            let place = Place {
+                policy: reference(policy),
+                cluster,
+                settings,
+            };
+            let sections = Sections::read(&policy.spec, &place);
             let targets = policy
                 .spec
                 .target_refs
@@ -185,6 +141,13 @@ impl<'a> Policies<'a> {
                     .or_insert(index);
                 if owner != index {
                     attachment.lost.push((section, owner));
+                } else if section.protects()
+                    && attachment.missing.is_some()
+                    && attachment.target.port.is_some()
+                {
+                    let place = (attachment.target.object.clone(), section);
+                    let stray = (index, attachment.target.clone());
+                    self.strays.entry(place).or_insert(stray);
                 }
             }
         }
@@ -218,29 +181,122 @@ impl<'a> Policies<'a> {
         }
     }
 
-    /// How requests of an Ingress to an upstream are treated; without an Ingress, those that the flag for
-    /// a default backend takes.
+    /// How requests of an Ingress (without one, those that the flag for a default backend takes) to a Service
+    /// port are treated. A route that cannot forward is protected all the same; it has no use for the rest.
     pub(super) fn requests(
         &mut self,
         ingress: Option<&ObjectKey>,
-        upstream: &UpstreamId,
+        port: Option<&UpstreamId>,
+        forwards: bool,
     ) -> RequestPolicy {
-        let service = ObjectKey::new(&*upstream.namespace, &*upstream.service);
-        let mut find = |section| {
-            ingress
-                .and_then(|ingress| self.of_ingress(ingress, section))
-                .or_else(|| self.of_service(&service, &upstream.port, section))
-        };
-        let retry = find(Section::Retry);
-        let timeouts = find(Section::Timeouts);
-        let sections = |index: Option<usize>| Some(&self.entries.get(index?)?.sections);
-        RequestPolicy {
-            retry: sections(retry).and_then(|it| it.retry.as_ref()?.as_ref().ok().cloned()),
-            timeouts: sections(timeouts)
-                .and_then(|it| it.timeouts.as_ref()?.as_ref().ok().cloned())
-                .unwrap_or_default(),
-            ..RequestPolicy::default()
+        if self.owners.is_empty() {
+            return RequestPolicy::default();
         }
+        let mut policy = RequestPolicy {
+            auth: self.auth(ingress, port),
+            access: self.access(ingress, port),
+            ..RequestPolicy::default()
+        };
+        let mut find = |section| self.find(ingress, port, section);
+        let (rate_limit, cors) = (find(Section::RateLimit), find(Section::Cors));
+        let wanted = |section| forwards.then_some(section);
+        let retry = wanted(Section::Retry).and_then(&mut find);
+        let timeouts = wanted(Section::Timeouts).and_then(&mut find);
+        let sections = |index: Option<usize>| Some(&self.entries.get(index?)?.sections);
+        policy.rate_limit =
+            sections(rate_limit).and_then(|it| it.rate_limit.as_ref()?.as_ref().ok().cloned());
+        policy.cors = sections(cors).and_then(|it| it.cors.as_ref()?.as_ref().ok().cloned());
+        policy.retry = sections(retry).and_then(|it| it.retry.as_ref()?.as_ref().ok().cloned());
+        policy.timeouts = sections(timeouts)
+            .and_then(|it| it.timeouts.as_ref()?.as_ref().ok().cloned())
+            .unwrap_or_default();
+        policy
+    }
+
+    /// The Service that must be an upstream before requests can be authorised by it.
+    pub(super) fn question(
+        &mut self,
+        ingress: Option<&ObjectKey>,
+        port: Option<&UpstreamId>,
+    ) -> Option<(usize, Question)> {
+        let index = self.find(ingress, port, Section::Auth)?;
+        let auth = self.entries.get(index)?.sections.auth.as_ref()?;
+        Some((index, auth.question()?.clone()))
+    }
+
+    /// Says what became of the question of a policy.
+    pub(super) fn answer(&mut self, index: usize, action: Action) {
+        let entry = self.entries.get_mut(index);
+        if let Some(auth) = entry.and_then(|entry| entry.sections.auth.as_mut()) {
+            auth.answer(action);
+        }
+    }
+
+    fn auth(&mut self, ingress: Option<&ObjectKey>, port: Option<&UpstreamId>) -> Auth {
+        if let Some(index) = self.find(ingress, port, Section::Auth) {
+            let entry = self.entries.get(index);
+            // A policy that has the section and cannot be read is no reason to be open.
+            return match entry.and_then(|entry| entry.sections.auth.as_ref()) {
+                Some(auth) => auth.config(),
+                None => Auth::Unavailable(unusable(Reason::AuthUnavailable, String::new())),
+            };
+        }
+        match self.stray(port, Section::Auth) {
+            Some(why) => Auth::Unavailable(unusable(Reason::AuthUnavailable, why)),
+            None => Auth::Open,
+        }
+    }
+
+    fn access(&mut self, ingress: Option<&ObjectKey>, port: Option<&UpstreamId>) -> Access {
+        if let Some(index) = self.find(ingress, port, Section::Access) {
+            let entry = self.entries.get(index);
+            return match entry.and_then(|entry| entry.sections.access.as_ref()) {
+                Some(Ok(rules)) => Access::Rules(rules.clone()),
+                Some(Err(error)) => {
+                    let source = self.reference(index).map(|it| it.to_string());
+                    let why = format!("{}: {error}", source.unwrap_or_default());
+                    Access::Unavailable(unusable(Reason::NotAccepted, why))
+                }
+                None => Access::Unavailable(unusable(Reason::NotAccepted, String::new())),
+            };
+        }
+        match self.stray(port, Section::Access) {
+            Some(why) => Access::Unavailable(unusable(Reason::NotAccepted, why)),
+            None => Access::Everybody,
+        }
+    }
+
+    fn find(
+        &mut self,
+        ingress: Option<&ObjectKey>,
+        port: Option<&UpstreamId>,
+        section: Section,
+    ) -> Option<usize> {
+        if let Some(owner) = ingress.and_then(|ingress| self.of_ingress(ingress, section)) {
+            return Some(owner);
+        }
+        let port = port?;
+        let service = ObjectKey::new(&*port.namespace, &*port.service);
+        self.of_service(&service, &port.port, section)
+    }
+
+    /// Why nobody is let in, though no policy names this very port.
+    fn stray(&mut self, port: Option<&UpstreamId>, section: Section) -> Option<String> {
+        if self.strays.is_empty() {
+            return None;
+        }
+        let port = port?;
+        let service = ObjectKey::new(&*port.namespace, &*port.service);
+        let (index, target) = self.strays.get(&(service, section))?.clone();
+        let policy = self.reference(index)?;
+        let attachments = &self.entries.get(index)?.targets;
+        let attachment = attachments.iter().find(|it| it.target == target)?;
+        let missing = attachment.missing.clone().unwrap_or_default();
+        self.in_force.insert((target, section));
+        let section = section.as_str();
+        Some(format!(
+            "{policy}: {missing}: {section} for this port keeps everybody out of the whole Service until that is mended"
+        ))
     }
 
     fn of_ingress(&mut self, ingress: &ObjectKey, section: Section) -> Option<usize> {
@@ -275,109 +331,19 @@ impl<'a> Policies<'a> {
     }
 
     fn reference(&self, index: usize) -> Option<ObjectRef> {
-        let key = key(&self.entries.get(index)?.policy.metadata);
-        Some(ObjectRef {
-            kind: "UpstreamPolicy",
-            namespace: key.namespace,
-            name: key.name,
-        })
+        Some(reference(self.entries.get(index)?.policy))
     }
 }
 
-impl Attachment {
-    /// Whether the policy has this section for this target. A section that is not valid leaves the place to
-    /// others, but for `tls`: TLS that cannot be had refuses requests, and never becomes plain text.
-    fn can_have(&self, section: Section, sections: &Sections) -> bool {
-        let valid = match section {
-            Section::HealthCheck => {
-                sections.health_check.as_ref().is_some_and(Result::is_ok) && self.errors.is_empty()
-            }
-            Section::LoadBalancer => sections.load_balancer.as_ref().is_some_and(Result::is_ok),
-            Section::SessionPersistence => sections.session.as_ref().is_some_and(Result::is_ok),
-            Section::CircuitBreaker => sections.circuit_breaker.as_ref().is_some_and(Result::is_ok),
-            Section::Tls => sections.tls.is_some(),
-            Section::Retry => sections.retry.as_ref().is_some_and(Result::is_ok),
-            Section::Timeouts => sections.timeouts.as_ref().is_some_and(Result::is_ok),
-        };
-        valid && (self.target.kind == TargetKind::Service || !section.is_of_peers())
+fn reference(policy: &UpstreamPolicy) -> ObjectRef {
+    let key = key(&policy.metadata);
+    ObjectRef {
+        kind: "UpstreamPolicy",
+        namespace: key.namespace,
+        name: key.name,
     }
 }
 
-/// Looks at what a target names.
-fn attach(
-    reference: &TargetRef,
-    namespace: &str,
-    sections: &Sections,
-    cluster: &Cluster,
-    ingresses: &BTreeSet<ObjectKey>,
-) -> Attachment {
-    let object = ObjectKey::new(namespace, reference.name.clone());
-    let mut errors = Vec::new();
-    let group = match reference.kind {
-        TargetKind::Service => "",
-        TargetKind::Ingress => "networking.k8s.io",
-    };
-    if reference.group != group {
-        errors.push(format!(
-            "group of kind {} is {group:?}, not {:?}",
-            reference.kind.as_str(),
-            reference.group
-        ));
-    }
-    let missing = match reference.kind {
-        TargetKind::Service => service_missing(&object, reference.section_name.as_deref(), cluster),
-        TargetKind::Ingress => {
-            if sections.has_peer_sections() {
-                errors.push(
-                    "healthCheck, loadBalancer, sessionPersistence, circuitBreaker and tls describe the peers of a Service, not an Ingress"
-                        .to_owned(),
-                );
-            }
-            if reference.section_name.is_some() {
-                errors.push("an Ingress has no sectionName".to_owned());
-            }
-            (!ingresses.contains(&object)).then(|| format!("Ingress {object} does not exist"))
-        }
-    };
-    if let (TargetKind::Service, None, Some(CheckAt::Name(name))) =
-        (reference.kind, &missing, sections.check_at())
-        && !has_port(&object, name, cluster)
-    {
-        errors.push(format!(
-            "healthCheck.active.port: Service {object} has no port {name}"
-        ));
-    }
-    Attachment {
-        target: Target {
-            kind: reference.kind,
-            object,
-            port: match reference.kind {
-                TargetKind::Service => reference.section_name.clone(),
-                TargetKind::Ingress => None,
-            },
-        },
-        errors,
-        missing,
-        lost: Vec::new(),
-    }
-}
-
-fn service_missing(key: &ObjectKey, port: Option<&str>, cluster: &Cluster) -> Option<String> {
-    let Some(service) = cluster.services().get(key) else {
-        return Some(format!("Service {key} does not exist"));
-    };
-    if is_external_name(service) {
-        return Some(format!(
-            "Service {key} is of type ExternalName, which has no peers"
-        ));
-    }
-    let port = port?;
-    (!has_port(key, port, cluster)).then(|| format!("Service {key} has no port {port}"))
-}
-
-fn has_port(key: &ObjectKey, name: &str, cluster: &Cluster) -> bool {
-    cluster
-        .services()
-        .get(key)
-        .is_some_and(|service| ports(service).any(|port| is_tcp(port) && port_name(port) == name))
+fn unusable(reason: Reason, message: String) -> Problem {
+    Problem { reason, message }
 }

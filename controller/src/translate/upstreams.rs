@@ -11,7 +11,7 @@ use hale_dataplane::{
 };
 use k8s_openapi::api::{
     core::v1::{Service, ServicePort},
-    networking::v1::IngressBackend,
+    networking::v1::{IngressBackend, IngressServiceBackend},
 };
 
 use crate::{
@@ -71,17 +71,32 @@ impl<'a> Upstreams<'a> {
             );
         };
         let key = ObjectKey::new(&*ingress.namespace, &*reference.name);
-        let port = reference.port.as_ref();
-        let wanted = match (
-            port.and_then(|port| port.name.as_deref()),
-            port.and_then(|port| port.number),
-        ) {
-            (Some(name), _) => PortRef::Name(name),
-            (None, Some(number)) => PortRef::Number(number),
-            // The API server refuses it; a file may have it. The meaning is clear where there is one port.
-            (None, None) => PortRef::First,
+        self.service(&key, port_ref(reference), ingress, policies, findings)
+    }
+
+    /// The port that a backend names, as well as that can be said: it need not be there, nor be served.
+    pub(super) fn wanted(
+        &self,
+        ingress: &ObjectRef,
+        backend: &IngressBackend,
+    ) -> Option<UpstreamId> {
+        let reference = backend.service.as_ref()?;
+        let key = ObjectKey::new(&*ingress.namespace, &*reference.name);
+        let port = match port_ref(reference) {
+            PortRef::Name(name) => name.to_owned(),
+            PortRef::Number(number) => {
+                let service = self.cluster.services().get(&key);
+                let mut ports = service.into_iter().flat_map(|it| service::ports(it));
+                let named = ports.find(|port| port.port == number);
+                named.map_or_else(|| number.to_string(), service::port_name)
+            }
+            PortRef::First => String::new(),
         };
-        self.service(&key, wanted, ingress, policies, findings)
+        Some(UpstreamId {
+            namespace: key.namespace,
+            service: key.name,
+            port,
+        })
     }
 
     /// What a route to a Service does; what is wrong is told to `blame`.
@@ -244,6 +259,19 @@ impl<'a> Upstreams<'a> {
     /// Sorted by id.
     pub(super) fn into_sorted(self) -> Vec<Upstream> {
         self.built.into_values().collect()
+    }
+}
+
+fn port_ref(reference: &IngressServiceBackend) -> PortRef<'_> {
+    let port = reference.port.as_ref();
+    match (
+        port.and_then(|port| port.name.as_deref()),
+        port.and_then(|port| port.number),
+    ) {
+        (Some(name), _) => PortRef::Name(name),
+        (None, Some(number)) => PortRef::Number(number),
+        // The API server refuses it; a file may have it. The meaning is clear where there is one port.
+        (None, None) => PortRef::First,
     }
 }
 

@@ -95,6 +95,7 @@ fn outcome() -> PolicyOutcome {
                 message: "served".into(),
             },
             upstreams: vec![id("checkout")],
+            methods: Vec::new(),
         }],
     }
 }

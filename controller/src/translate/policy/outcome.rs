@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-use super::{Attachment, Entry, Policies, Section, Target};
+use super::{Entry, Policies, Target, attachment::Attachment, section::Section};
 
 /// What routes reach.
 #[derive(Default)]
@@ -92,14 +92,23 @@ impl Policies<'_> {
                     let message = accepted.message.clone();
                     findings.add(policy, reason, Severity::Warning, message);
                 }
+                let guard = entry.sections.auth.as_ref();
+                let guard = guard.filter(|_| self.has(index, attachment, Section::Auth));
                 TargetOutcome {
                     target: target.clone(),
                     accepted,
                     programmed,
                     upstreams,
+                    methods: guard.map_or_else(Vec::new, |guard| guard.methods.clone()),
                 }
             })
             .collect();
+        for note in entry.sections.auth.iter().flat_map(|auth| &auth.notes) {
+            if let Some(policy) = self.reference(index) {
+                let reason = FindingReason::CredentialInvalid;
+                findings.add(policy, reason, Severity::Warning, note.clone());
+            }
+        }
         PolicyOutcome {
             namespace: key.namespace,
             name: key.name,
@@ -123,7 +132,13 @@ impl Policies<'_> {
             return judgement(AcceptedReason::TargetNotFound, missing.clone());
         }
         if attachment.lost.is_empty() {
-            let message = format!("accepted for {}", name(&attachment.target));
+            let mut message = format!("accepted for {}", name(&attachment.target));
+            if let Some(auth) = &entry.sections.auth {
+                let words = std::iter::once(auth.words());
+                for part in words.chain(auth.notes.iter().cloned()) {
+                    message = format!("{message}; {part}");
+                }
+            }
             return judgement(AcceptedReason::Accepted, message);
         }
         let message = format!(
@@ -155,15 +170,17 @@ impl Policies<'_> {
         winners.join(", ")
     }
 
-    /// Whether a section of a policy is in force for any target.
+    /// Whether a section of a policy is in force for a target.
+    fn has(&self, index: usize, attachment: &Attachment, section: Section) -> bool {
+        let place = (attachment.target.clone(), section);
+        self.owners.get(&place) == Some(&index) && self.in_force.contains(&place)
+    }
+
+    /// Whether it is for any target.
     fn is_in_force(&self, index: usize, section: Section) -> bool {
-        let Some(entry) = self.entries.get(index) else {
-            return false;
-        };
-        entry.targets.iter().any(|attachment| {
-            let place = (attachment.target.clone(), section);
-            self.owners.get(&place) == Some(&index) && self.in_force.contains(&place)
-        })
+        let targets = self.entries.get(index).map(|entry| &entry.targets);
+        let mut targets = targets.into_iter().flatten();
+        targets.any(|attachment| self.has(index, attachment, section))
     }
 
     fn programmed(
@@ -181,15 +198,19 @@ impl Policies<'_> {
         let in_force: Vec<Section> = wanted
             .iter()
             .copied()
-            .filter(|section| {
-                let place = (attachment.target.clone(), *section);
-                self.owners.get(&place) == Some(&index) && self.in_force.contains(&place)
-            })
+            .filter(|section| self.has(index, attachment, *section))
             .collect();
         if let Some(missing) = &attachment.missing {
-            return judgement(ProgrammedReason::Pending, missing.clone());
+            let stray = in_force.iter().any(|it| it.protects()) && attachment.target.port.is_some();
+            let message = match stray {
+                true => format!(
+                    "{missing}: nobody is let in to what no other policy of that Service protects"
+                ),
+                false => missing.clone(),
+            };
+            return judgement(ProgrammedReason::Pending, message);
         }
-        if upstreams.is_empty() {
+        if upstreams.is_empty() && in_force.is_empty() {
             let message = match attachment.target.kind {
                 TargetKind::Service => "no Ingress that Hale serves routes to it",
                 TargetKind::Ingress => "Hale serves no route of it",
@@ -202,10 +223,13 @@ impl Policies<'_> {
             return judgement(ProgrammedReason::Programmed, message.to_owned());
         }
         if !in_force.is_empty() {
-            let refuses = in_force.contains(&Section::Tls) && entry.sections.refuses();
+            let refusals: Vec<&str> = in_force
+                .iter()
+                .filter_map(|section| entry.sections.refusal(*section))
+                .collect();
             let mut message = format!("in force: {}", join(in_force));
-            if refuses {
-                message.push_str("; TLS cannot be made, so requests are refused with 503 TlsError");
+            for refusal in refusals {
+                message = format!("{message}; {refusal}");
             }
             return judgement(ProgrammedReason::Programmed, message);
         }

@@ -3,20 +3,34 @@
 //! The API server has checked most of this already; files and older definitions have not. Each section
 //! is judged by itself, so that a typo in one does not switch the others off.
 
+mod access;
 mod active;
 mod balance;
+mod cors;
 mod limits;
 mod passive;
+mod rate_limit;
+mod requests;
 mod session;
 
-use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
-use hale_crds::{Failure, HealthCheck, UpstreamPolicySpec};
-use hale_dataplane::config::{self, HealthPolicy, Percent, RetryOn, Timeouts, UpstreamLimits};
+use hale_crds::{HealthCheck, UpstreamPolicySpec};
+use hale_dataplane::config::{
+    self, AccessRules, Cors, HealthPolicy, ObjectRef, Percent, RateLimit, Timeouts, UpstreamLimits,
+};
 
-use crate::translate::endpoints::CheckAt;
+use crate::{
+    cluster::Cluster,
+    settings::{ObjectKey, Settings},
+    translate::endpoints::CheckAt,
+};
 
-use super::{Section, tls::TlsParts};
+use super::{
+    auth::{self, Guard},
+    section::Section,
+    tls::{self, TlsParts},
+};
 
 pub(in crate::translate) use balance::Balancing;
 use session::Session;
@@ -33,6 +47,24 @@ pub(super) struct Sections {
     pub(super) tls: Option<Judged<TlsParts>>,
     pub(super) retry: Option<Judged<config::Retry>>,
     pub(super) timeouts: Option<Judged<Timeouts>>,
+    pub(super) auth: Option<Guard>,
+    pub(super) access: Option<Judged<Arc<AccessRules>>>,
+    pub(super) rate_limit: Option<Judged<Arc<RateLimit>>>,
+    pub(super) cors: Option<Judged<Arc<Cors>>>,
+}
+
+/// Where a policy is, and what it may refer to.
+pub(super) struct Place<'a> {
+    pub(super) policy: ObjectRef,
+    pub(super) cluster: &'a Cluster,
+    pub(super) settings: &'a Settings,
+}
+
+impl Place<'_> {
+    /// An object of the policy's namespace: a reference cannot leave it.
+    pub(super) fn own(&self, name: &str) -> ObjectKey {
+        ObjectKey::new(&*self.policy.namespace, name)
+    }
 }
 
 /// What `healthCheck` says.
@@ -45,15 +77,22 @@ pub(in crate::translate) struct Health {
 }
 
 impl Sections {
-    pub(super) fn read(spec: &UpstreamPolicySpec, tls: Option<Judged<TlsParts>>) -> Self {
+    pub(super) fn read(spec: &UpstreamPolicySpec, place: &Place<'_>) -> Self {
+        let source = &place.policy;
+        let tls = spec.tls.as_ref();
+        let replicas = place.cluster.replicas();
         Self {
             health_check: spec.health_check.as_ref().map(health_check),
             load_balancer: spec.load_balancer.as_ref().map(balance::balancing),
             session: spec.session_persistence.as_ref().map(session::session),
             circuit_breaker: spec.circuit_breaker.as_ref().map(limits::limits),
-            tls,
-            retry: spec.retry.as_ref().map(retry),
-            timeouts: spec.timeouts.as_ref().map(timeouts),
+            tls: tls.map(|tls| tls::read(tls, &source.namespace, place.cluster)),
+            retry: spec.retry.as_ref().map(requests::retry),
+            timeouts: spec.timeouts.as_ref().map(requests::timeouts),
+            auth: spec.auth.as_ref().map(|it| auth::read(it, place)),
+            access: spec.access.as_ref().map(|it| access::read(it, source)),
+            rate_limit: (spec.rate_limit.as_ref()).map(|it| rate_limit::read(it, source, replicas)),
+            cors: spec.cors.as_ref().map(|it| cors::read(it, source)),
         }
     }
 
@@ -67,6 +106,10 @@ impl Sections {
             Section::Tls => self.tls.is_some(),
             Section::Retry => self.retry.is_some(),
             Section::Timeouts => self.timeouts.is_some(),
+            Section::Auth => self.auth.is_some(),
+            Section::Access => self.access.is_some(),
+            Section::RateLimit => self.rate_limit.is_some(),
+            Section::Cors => self.cors.is_some(),
         }
     }
 
@@ -76,9 +119,20 @@ impl Sections {
         all.any(|section| section.is_of_peers() && self.has(section))
     }
 
-    /// Whether the policy refuses requests, because its TLS cannot be had.
-    pub(super) fn refuses(&self) -> bool {
-        self.tls.as_ref().is_some_and(Result::is_err)
+    /// What a section says that refuses all requests, because it cannot be used.
+    pub(super) fn refusal(&self, section: Section) -> Option<&'static str> {
+        match section {
+            Section::Tls if self.tls.as_ref().is_some_and(Result::is_err) => {
+                Some("TLS cannot be made, so requests are refused with 503 TlsError")
+            }
+            Section::Auth if self.auth.as_ref().is_some_and(Guard::is_unusable) => {
+                Some("auth cannot be used, so requests are refused with 503 AuthUnavailable")
+            }
+            Section::Access if self.access.as_ref().is_some_and(Result::is_err) => {
+                Some("access cannot be used, so requests are refused with 503 NotAccepted")
+            }
+            _ => None,
+        }
     }
 
     /// Where checks go.
@@ -98,9 +152,13 @@ impl Sections {
             self.tls.as_ref().and_then(|it| it.as_ref().err()),
             self.retry.as_ref().and_then(|it| it.as_ref().err()),
             self.timeouts.as_ref().and_then(|it| it.as_ref().err()),
+            self.access.as_ref().and_then(|it| it.as_ref().err()),
+            self.rate_limit.as_ref().and_then(|it| it.as_ref().err()),
+            self.cors.as_ref().and_then(|it| it.as_ref().err()),
         ]
         .into_iter()
         .flatten()
+        .chain(self.auth.iter().flat_map(|auth| &auth.errors))
         .map(String::as_str)
         .collect()
     }
@@ -131,83 +189,9 @@ fn health_check(section: &HealthCheck) -> Judged<Health> {
     })
 }
 
-fn retry(section: &hale_crds::Retry) -> Judged<config::Retry> {
-    let on = |failure| section.failures.contains(&failure);
-    Ok(config::Retry {
-        attempts: number("retry.attempts", section.attempts, 0..=10)?,
-        codes: section
-            .codes
-            .iter()
-            .map(|code| number("retry.codes", *code, 400..=599))
-            .collect::<Judged<_>>()?,
-        on: RetryOn {
-            connect_error: on(Failure::ConnectError),
-            reset: on(Failure::Reset),
-            timeout: on(Failure::Timeout),
-        },
-        backoff: duration(
-            "retry.backoff",
-            &section.backoff,
-            Duration::ZERO..=Duration::from_secs(60),
-        )?,
-        per_try_timeout: section
-            .per_try_timeout
-            .as_ref()
-            .map(|timeout| {
-                let range = Duration::from_millis(1)..=DAY;
-                duration("retry.perTryTimeout", timeout, range)
-            })
-            .transpose()?,
-        non_idempotent: match section.non_idempotent {
-            hale_crds::NonIdempotent::Never => config::NonIdempotent::Never,
-            hale_crds::NonIdempotent::WithIdempotencyKey => {
-                config::NonIdempotent::WithIdempotencyKey
-            }
-            hale_crds::NonIdempotent::Always => config::NonIdempotent::Always,
-        },
-        same_peer: match section.same_peer {
-            hale_crds::SamePeer::LastResort => config::SamePeer::LastResort,
-            hale_crds::SamePeer::Never => config::SamePeer::Never,
-        },
-        grpc_codes: grpc_codes(&section.grpc_codes),
-        budget: config::RetryBudget {
-            percent: percent("retry.budget.percent", section.budget.percent)?,
-            interval: duration(
-                "retry.budget.interval",
-                &section.budget.interval,
-                Duration::from_secs(1)..=Duration::from_secs(3600),
-            )?,
-            min_retries: number(
-                "retry.budget.minRetries",
-                section.budget.min_retries,
-                0..=1000,
-            )?,
-        },
-    })
-}
-
-/// Sorted, each once: files may repeat themselves.
-fn grpc_codes(codes: &[hale_crds::GrpcCode]) -> Vec<u32> {
-    let numbers: BTreeSet<u32> = codes.iter().map(|code| code.number()).collect();
-    numbers.into_iter().collect()
-}
-
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-fn timeouts(section: &hale_crds::Timeouts) -> Judged<Timeouts> {
-    let deadline = |field, text: &hale_crds::Duration| {
-        duration(field, text, Duration::ZERO..=DAY)
-            .map(|value| Some(value).filter(|value| !value.is_zero()))
-    };
-    Ok(Timeouts {
-        connect: deadline("timeouts.connect", &section.connect)?,
-        request: deadline("timeouts.request", &section.request)?,
-        backend_request: deadline("timeouts.backendRequest", &section.backend_request)?,
-        idle: deadline("timeouts.idle", &section.idle)?,
-    })
-}
-
-fn duration(
+pub(super) fn duration(
     field: &str,
     text: &hale_crds::Duration,
     range: RangeInclusive<Duration>,

@@ -1,6 +1,6 @@
 //! `spec.tls`, with what it refers to.
 
-use hale_crds::{CaKind, Tls};
+use hale_crds::{CaCertificateRef, CaKind, Tls};
 use hale_dataplane::{
     config::{Hostname, Trust, UpstreamTls},
     tls::{Certificate, Roots},
@@ -77,15 +77,20 @@ fn trust(tls: &Tls, namespace: &str, cluster: &Cluster) -> Judged<Trust> {
                 .to_owned(),
         ),
         (false, true) => Ok(Trust::System),
-        (false, false) => roots(tls, namespace, cluster)
+        (false, false) => roots(&tls.ca_certificate_refs, namespace, cluster)
             .map(Trust::Roots)
             .map_err(|error| format!("tls.caCertificateRefs: {error}")),
     }
 }
 
-fn roots(tls: &Tls, namespace: &str, cluster: &Cluster) -> Judged<Roots> {
+/// The roots in ConfigMaps and Secrets of a namespace.
+pub(super) fn roots(
+    references: &[CaCertificateRef],
+    namespace: &str,
+    cluster: &Cluster,
+) -> Judged<Roots> {
     let mut bundle = Vec::new();
-    for reference in &tls.ca_certificate_refs {
+    for reference in references {
         let kind = reference.kind.as_str();
         if !reference.group.is_empty() {
             return Err(format!("group {:?} is not known", reference.group));

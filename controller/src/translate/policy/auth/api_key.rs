@@ -1,0 +1,109 @@
+//! `auth.anyOf[].apiKey`: a Secret with one key for each consumer, whose value is the API key.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use aws_lc_rs::digest;
+use hale_crds::ApiKeyAuth;
+use hale_dataplane::config::{ApiKey, ApiKeyEntry, ApiKeys, CredentialPlace};
+
+use crate::{cluster::Cluster, settings::ObjectKey};
+
+use super::{
+    super::{
+        names::{self, Use},
+        sections::{Judged, Place},
+    },
+    Told, credentials,
+};
+
+/// Bytes of the name of a parameter or cookie.
+const LONGEST_NAME: usize = 128;
+
+pub(super) fn read(
+    section: &ApiKeyAuth,
+    field: &str,
+    place: &Place<'_>,
+    told: &mut Told,
+) -> Judged<ApiKey> {
+    let location = location(section, field)?;
+    let key = place.own(&section.secret_ref.name);
+    let keys = keys(&key, place.cluster).map(|(keys, notes)| {
+        told.notes(field, notes);
+        keys
+    });
+    Ok(ApiKey {
+        location,
+        keys: told.resolved(field, keys),
+    })
+}
+
+fn location(section: &ApiKeyAuth, field: &str) -> Judged<CredentialPlace> {
+    match (&section.header, &section.query, &section.cookie) {
+        (Some(name), None, None) => {
+            names::header(&format!("{field}.header"), name, Use::Credential)
+                .map(CredentialPlace::Header)
+        }
+        (None, Some(name), None) => {
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(fits) {
+                return Err(format!(
+                    "{field}.query: {name:?} is not 1 to {LONGEST_NAME} letters, digits and -._~"
+                ));
+            }
+            Ok(CredentialPlace::Query(name.clone()))
+        }
+        (None, None, Some(name)) => {
+            // A cookie's name has a case, and an underscore is as good as any.
+            names::token(&format!("{field}.cookie"), name)?;
+            Ok(CredentialPlace::Cookie(name.clone()))
+        }
+        _ => Err(format!(
+            "{field}: set exactly one of header, query and cookie"
+        )),
+    }
+}
+
+fn keys(key: &ObjectKey, cluster: &Cluster) -> Judged<(ApiKeys, Vec<String>)> {
+    let secret = credentials::secret(key, cluster)?;
+    let mut notes = Vec::new();
+    let mut by_digest: BTreeMap<[u8; 32], Vec<&str>> = BTreeMap::new();
+    for (consumer, value) in credentials::entries(secret) {
+        let value = credentials::without_newline(value);
+        if value.is_empty() {
+            notes.push(format!("Secret {key}: the key of {consumer} is empty"));
+        } else {
+            by_digest.entry(sha256(value)).or_default().push(consumer);
+        }
+    }
+    let mut keys = Vec::new();
+    for (digest, consumers) in by_digest {
+        match consumers.as_slice() {
+            [one] => keys.push(ApiKeyEntry {
+                consumer: Arc::from(*one),
+                digest,
+            }),
+            many => notes.push(format!(
+                "Secret {key}: {} have the same key, which says nothing of who it is: it is refused",
+                many.join(" and ")
+            )),
+        }
+    }
+    keys.sort_by(|a, b| a.consumer.cmp(&b.consumer));
+    let notes = credentials::first_few(notes);
+    if !keys.is_empty() {
+        Ok((ApiKeys(keys), notes))
+    } else if notes.is_empty() {
+        Err(format!("Secret {key} has no keys"))
+    } else {
+        Err(format!(
+            "Secret {key} has no key that can be used: {}",
+            notes.join("; ")
+        ))
+    }
+}
+
+fn sha256(value: &[u8]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest::digest(&digest::SHA256, value).as_ref());
+    bytes
+}

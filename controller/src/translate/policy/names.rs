@@ -1,0 +1,128 @@
+//! Names of headers in policies: which may be read, and which may be written.
+//!
+//! What frames a message, belongs to the connection, or is for Hale to say, is nobody else's to set.
+
+use super::sections::Judged;
+
+/// Bytes of a name.
+const LONGEST: usize = 128;
+
+/// What is done with a header.
+#[derive(Clone, Copy)]
+pub(super) enum Use {
+    /// A credential is in it.
+    Credential,
+    /// A claim goes upstream in it.
+    Claim,
+    /// It goes to the service that is asked.
+    Question,
+    /// It goes from that service upstream.
+    Answer,
+    /// Requests are counted by it.
+    Count,
+}
+
+/// The name of a header, in lower case. Names with an underscore are dropped from requests, because many servers
+/// take it for a hyphen.
+pub(super) fn header(field: &str, name: &str, what: Use) -> Judged<String> {
+    let name = token(field, name)?;
+    if name.contains('_') {
+        return Err(format!(
+            "{field}: {name} has an underscore: such headers are dropped from requests"
+        ));
+    }
+    if is_barred(&name, what) {
+        return Err(format!(
+            "{field}: {name} cannot be used here: Hale, the connection or the message itself has it"
+        ));
+    }
+    Ok(name)
+}
+
+/// A name as HTTP allows it (RFC 9110 §5.6.2), in lower case.
+pub(super) fn token(field: &str, name: &str) -> Judged<String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || name.len() > LONGEST || !name.bytes().all(fits) {
+        return Err(format!("{field}: {name:?} is no name of a header"));
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+fn is_barred(name: &str, what: Use) -> bool {
+    let is_of_connection = matches!(
+        name,
+        "host"
+            | "content-length"
+            | "transfer-encoding"
+            | "connection"
+            | "upgrade"
+            | "te"
+            | "trailer"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authorization"
+            | "proxy-authenticate"
+            | "expect"
+            | "http2-settings"
+    );
+    let is_of_message = matches!(name, "content-type" | "content-encoding");
+    let is_of_proxies = matches!(
+        name,
+        "forwarded"
+            | "via"
+            | "x-real-ip"
+            | "x-request-id"
+            | "x-forwarded-for"
+            | "x-forwarded-proto"
+            | "x-forwarded-host"
+            | "x-forwarded-port"
+    );
+    let is_forwarded = name.starts_with("x-forwarded-");
+    if is_of_connection || name.starts_with("x-hale-") {
+        return true;
+    }
+    match what {
+        Use::Credential => name == "cookie" || is_forwarded,
+        Use::Claim => {
+            let is_credential = matches!(name, "authorization" | "cookie");
+            is_credential || is_of_message || is_of_proxies || is_forwarded
+        }
+        Use::Answer => is_of_message || is_of_proxies,
+        Use::Question | Use::Count => false,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_lower_case_tokens() {
+        assert_eq!(header("f", "X-User", Use::Claim).unwrap(), "x-user");
+        for name in ["", "a b", "a:b", "ä", "x_user", "a\r\nb"] {
+            assert!(header("f", name, Use::Count).is_err(), "{name:?}");
+        }
+        assert!(token("f", "x_user").is_ok());
+    }
+
+    #[test]
+    fn nobody_writes_what_is_ours() {
+        for what in [
+            Use::Credential,
+            Use::Claim,
+            Use::Question,
+            Use::Answer,
+            Use::Count,
+        ] {
+            for name in ["Host", "connection", "X-Hale-Consumer", "Content-Length"] {
+                assert!(header("f", name, what).is_err(), "{name}");
+            }
+        }
+        assert!(header("f", "Authorization", Use::Claim).is_err());
+        assert!(header("f", "Authorization", Use::Answer).is_ok());
+        assert!(header("f", "X-Forwarded-For", Use::Answer).is_err());
+        assert!(header("f", "X-Forwarded-User", Use::Answer).is_ok());
+        assert!(header("f", "Authorization", Use::Credential).is_ok());
+    }
+}
