@@ -16,6 +16,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("buildah", "buildah"),
     ("mount", "mount"),
     ("unshare", "util-linux"),
+    ("curl", "curl"),
     ("setpriv", "util-linux"),
 ];
 

@@ -6,6 +6,7 @@
 //! is what waiting allows. `cargo test -p hale-e2e -- NAME` runs those whose
 //! name has NAME in it.
 
+mod access;
 mod broken;
 mod crd;
 mod engine;
@@ -62,7 +63,11 @@ fn scenarios() -> Vec<Scenario> {
             reasons::an_upstream_at_its_limit_says_so,
             rollout::scaling_to_zero_is_explained_and_back_again_served,
             broken::a_broken_ingress_policy_and_secret_cost_only_themselves,
-            broken::of_two_policies_for_one_section_the_older_wins;
+            broken::of_two_policies_for_one_section_the_older_wins,
+            access::each_method_lets_its_own_credentials_in,
+            access::an_access_key_is_rotated_without_a_failed_request,
+            access::a_broken_secret_denies_on_its_route_alone_and_is_named,
+            access::another_service_decides_and_limits_are_kept;
         Alone:
             routing::a_default_backend_takes_what_no_rule_matches,
             health::ready_pods_that_fail_the_check_leave_traffic_in_time_and_come_back,
