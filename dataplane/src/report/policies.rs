@@ -338,7 +338,7 @@ pub(super) async fn try_request(
         client: trial.client.unwrap_or(std::net::Ipv4Addr::LOCALHOST.into()),
         https: request.https,
         now: SystemTime::now(),
-        has_body: false,
+        has_body: has_body(&trial.headers),
         shared,
         worker: None,
         authority_service: route.authority_service.as_ref(),
@@ -348,6 +348,12 @@ pub(super) async fn try_request(
         why.refuse(reason, &tried.message);
     }
     why.trial = Some(tried.into());
+}
+
+/// Whether a body would follow: a signature may cover it.
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || (headers.get(header::CONTENT_LENGTH)).is_some_and(|length| length != "0")
 }
 
 impl TrialReport {

@@ -229,7 +229,10 @@ async fn log_and_metrics_tell_consumer_method_and_outcome() {
     hale.dataplane.publish(shop.config());
     assert!(!scrape(&registry).contains("shop/partners"));
     talk(&hale, get("/", "")).await;
-    until("a fifth line is written", async || log().lines().count() == 5).await;
+    until("a fifth line is written", async || {
+        log().lines().count() == 5
+    })
+    .await;
     assert!(!log().lines().last().unwrap().contains("auth"));
     std::fs::remove_file(&path).unwrap();
 }
@@ -327,7 +330,10 @@ async fn why_names_the_policy_and_says_why_a_credential_is_refused() {
     assert_eq!(nothing.reason, None, "{nothing:?}");
     let trial = nothing.trial.unwrap();
     assert_eq!((trial.method, trial.outcome), (Some("external"), None));
-    assert_eq!(trial.message, "http://auth.test would be asked, and decides");
+    assert_eq!(
+        trial.message,
+        "http://auth.test would be asked, and decides"
+    );
 
     let exempt = tried(&hale, "/healthz", None, None).await;
     assert_eq!(exempt.trial.unwrap().outcome, Some("Exempt"));
