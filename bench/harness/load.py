@@ -10,9 +10,12 @@ import time
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
 
-def wrk(program, url, host, seconds, connections, cpus):
-    """Runs wrk and returns its figures; latencies in milliseconds. Any answer but 2xx is an error."""
-    command = [program, "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-H", f"Host: {host}", url]
+def wrk(program, url, host, seconds, connections, cpus, script=None):
+    """Runs wrk and returns its figures; latencies in milliseconds. Any answer but 2xx is an error.
+
+    A script makes the requests by itself, with their hosts."""
+    how = ["-s", script] if script else ["-H", f"Host: {host}"]
+    command = [program, "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *how, url]
     done = subprocess.run(
         command,
         capture_output=True,

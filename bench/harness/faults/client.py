@@ -9,6 +9,7 @@ the reason, that of Hale or of the connection, and how late it started, which is
 """
 
 import asyncio
+import base64
 import json
 import re
 import sys
@@ -91,7 +92,12 @@ class Clients:
         connection = await self.connection()
         body = self.body if method == "POST" else b""
         length = f"Content-Length: {len(body)}\r\n" if body else ""
-        head = f"{method} /load HTTP/1.1\r\nHost: {self.plan['host']}\r\nx-test-id: {number}\r\n{length}\r\n"
+        head = f"{method} /load HTTP/1.1\r\nHost: {self.plan['host']}\r\nx-test-id: {number}\r\n{length}"
+        if "basic" in self.plan:
+            # A user whose password is guessed, another one each time.
+            guess = base64.b64encode(f"{self.plan['basic']}:guess {number}".encode()).decode()
+            head += f"Authorization: Basic {guess}\r\n"
+        head += "\r\n"
         try:
             outcome = await connection.send(head.encode() + body)
         except asyncio.CancelledError:
