@@ -37,7 +37,7 @@ mod addresses;
 mod pace;
 mod policy;
 
-pub use policy::{Disagreements, Upstreams, policy_status};
+pub use policy::{Disagreements, Share, Shares, Upstreams, policy_status};
 pub(crate) use policy::{shortened, without_count};
 
 use pace::Pace;
@@ -136,6 +136,7 @@ struct Term {
     events: Events,
     pace: Pace<Target>,
     written: HashMap<ObjectKey, (UpstreamPolicyStatus, Instant)>,
+    shares: Shares,
     disagreements: Disagreements,
 }
 
@@ -148,7 +149,8 @@ enum Target {
 
 /// One write.
 enum Write {
-    Policy(ObjectKey, Box<UpstreamPolicyStatus>),
+    /// With the version of the policy that it was made for.
+    Policy(ObjectKey, Box<Share>, Option<String>),
     Ingress(ObjectKey, Vec<IngressLoadBalancerIngress>),
     /// Takes back what we wrote on an Ingress that is ours no longer, and nothing else.
     Release(ObjectKey),
@@ -157,7 +159,7 @@ enum Write {
 impl Write {
     fn target(&self) -> Target {
         match self {
-            Self::Policy(key, _) => Target::Policy(key.clone()),
+            Self::Policy(key, ..) => Target::Policy(key.clone()),
             Self::Ingress(key, _) | Self::Release(key) => Target::Ingress(key.clone()),
         }
     }
@@ -174,6 +176,7 @@ impl Term {
             events: Events::new(teller),
             pace: Pace::default(),
             written: HashMap::new(),
+            shares: Shares::default(),
             disagreements: Disagreements::default(),
         }
     }
@@ -203,11 +206,15 @@ impl Term {
         while let Some((write, outcome)) = results.next().await {
             let result = match outcome {
                 Ok(()) => {
-                    if let Write::Policy(key, status) = write {
-                        self.written.insert(key, (*status, Instant::now()));
+                    if let Write::Policy(key, share, _) = write {
+                        let status = share.status.clone();
+                        self.written.insert(key.clone(), (status, Instant::now()));
+                        self.shares.wrote(key, *share);
                     }
                     "ok"
                 }
+                // Somebody else wrote since it was read: what there is to write is to be thought over.
+                Err(WriteError::Api(kube::Error::Api(status))) if status.code == 409 => "conflict",
                 // The object is gone, and with it the need to write.
                 Err(WriteError::Api(kube::Error::Api(status))) if status.code == 404 => "gone",
                 Err(error) => {
@@ -226,19 +233,29 @@ impl Term {
         let upstreams = Upstreams::new(report);
         let now = Timestamp::now();
         self.disagreements.observe(report, now);
+        let controller = &published.settings.controller_class;
+        self.shares
+            .retain(|key| writer.watches.policies.get(key).is_some());
         let mut writes = Vec::new();
         for outcome in &published.translation.policies {
             let key = ObjectKey::new(&outcome.namespace, &outcome.name);
             let Some(policy) = writer.watches.policies.get(&key) else {
                 continue;
             };
-            let there = match self.written.get(&key) {
-                Some((status, _)) => Some(status),
-                None => policy.status.as_ref(),
+            let stored = policy.status.as_ref();
+            let written = self.written.get(&key).map(|(status, _)| status);
+            let there = written.or(stored);
+            let (disagreements, shares) = (&self.disagreements, &mut self.shares);
+            let mine = policy_status(outcome, &upstreams, disagreements, there, controller, now);
+            // What others have in it is read from the store, which hears of them.
+            let Some(share) = shares.share(&key, mine, stored, controller) else {
+                continue;
             };
-            let wanted = policy_status(outcome, &upstreams, &self.disagreements, there, now);
-            if there != Some(&wanted) {
-                writes.push(Write::Policy(key, Box::new(wanted)));
+            if stored == Some(&share.status) {
+                shares.wrote(key, share);
+            } else if written != Some(&share.status) {
+                let version = policy.metadata.resource_version.clone();
+                writes.push(Write::Policy(key, Box::new(share), version));
             }
         }
         writes
@@ -308,12 +325,13 @@ async fn apply(client: &Client, manager: &str, write: Write) -> (Write, Result<(
     let params = PatchParams::apply(manager).force();
     let patch = async {
         match &write {
-            Write::Policy(key, status) => {
+            Write::Policy(key, share, version) => {
                 let api = Api::<UpstreamPolicy>::namespaced(client.clone(), &key.namespace);
                 let patch = Patch::Apply(json!({
                     "apiVersion": "hale-ingress.io/v1alpha1",
                     "kind": "UpstreamPolicy",
-                    "status": status,
+                    "metadata": {"resourceVersion": version},
+                    "status": share.status,
                 }));
                 api.patch_status(&key.name, &params, &patch).await?;
             }

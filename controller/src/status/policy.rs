@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hale_crds::{
-    AncestorRef, AncestorStatus, CONTROLLER_NAME, MAX_UNHEALTHY_PEERS, TargetStatus, UnhealthyPeer,
+    AncestorRef, AncestorStatus, MAX_UNHEALTHY_PEERS, TargetStatus, UnhealthyPeer,
     UpstreamPolicyStatus,
 };
 use hale_dataplane::{
@@ -22,8 +22,10 @@ use crate::translate::{PolicyOutcome, TargetOutcome};
 
 mod conditions;
 mod disagreements;
+mod share;
 
 pub use disagreements::Disagreements;
+pub use share::{Share, Shares};
 
 /// Rows in `status.targets`, as the CRD bounds them.
 const MAX_TARGETS: usize = 64;
@@ -51,13 +53,14 @@ impl<'a> Upstreams<'a> {
     }
 }
 
-/// The status that a policy should have. `there` is the status that it has: conditions keep the time of their last
-/// transition from it.
+/// The status that a policy should have, as an installation of the class `controller` sees it. `there` is the status
+/// that it has: conditions keep the time of their last transition from it.
 pub fn policy_status(
     outcome: &PolicyOutcome,
     upstreams: &Upstreams<'_>,
     disagreements: &Disagreements,
     there: Option<&UpstreamPolicyStatus>,
+    controller: &str,
     now: Timestamp,
 ) -> UpstreamPolicyStatus {
     let ancestors = outcome.targets.iter().map(|target| {
@@ -65,7 +68,7 @@ pub fn policy_status(
         let before = there
             .iter()
             .flat_map(|status| &status.ancestors)
-            .find(|ancestor| ancestor.ancestor_ref == ancestor_ref)
+            .find(|it| it.ancestor_ref == ancestor_ref && it.controller_name == controller)
             .map_or(&[][..], |ancestor| &ancestor.conditions);
         AncestorStatus {
             conditions: conditions::of(
@@ -79,7 +82,7 @@ pub fn policy_status(
                 },
             ),
             ancestor_ref,
-            controller_name: CONTROLLER_NAME.to_owned(),
+            controller_name: controller.to_owned(),
         }
     });
     // Two targets may lead to the same upstream: it is counted once.

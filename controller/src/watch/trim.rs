@@ -15,7 +15,7 @@ use k8s_openapi::{
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
-use crate::status::MANAGER;
+use crate::{cluster::SERVICE_NAME_LABEL, status::MANAGER};
 
 /// A kind that is watched.
 pub trait Watched:
@@ -128,7 +128,7 @@ impl Watched for EndpointSlice {
     const KIND: &'static str = "EndpointSlice";
 
     fn trim(&mut self) {
-        metadata(&mut self.metadata, &["kubernetes.io/service-name"], &[]);
+        metadata(&mut self.metadata, &[SERVICE_NAME_LABEL], &[]);
         for endpoint in self.endpoints.iter_mut().flatten() {
             endpoint.deprecated_topology = None;
             endpoint.hints = None;
@@ -164,22 +164,53 @@ impl Watched for EndpointSlice {
     }
 }
 
-/// The keys of Secrets and ConfigMaps that are read.
-const KEYS: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
+/// The keys of Secrets and ConfigMaps that are read, but for those whose every key is the name of somebody.
+const KEYS: [&str; 9] = [
+    // Certificates and roots.
+    "tls.crt",
+    "tls.key",
+    "ca.crt",
+    // Users, and keys of issuers.
+    "auth",
+    "jwks.json",
+    // An access key.
+    "accessKeyId",
+    "secretAccessKey",
+    "consumer",
+    "notAfter",
+];
 
 impl Watched for Secret {
     const KIND: &'static str = "Secret";
 
     fn trim(&mut self) {
         metadata(&mut self.metadata, &[], &[]);
-        self.string_data = None;
-        if let Some(data) = &mut self.data {
-            data.retain(|key, _| KEYS.contains(&key.as_str()));
-        }
+        keys(self);
     }
 
     fn same(&self, other: &Self) -> bool {
         self == other
+    }
+}
+
+/// A Secret that a policy names or selects: which one it is depends on its labels.
+pub(super) fn labelled_secret(secret: &mut Secret) {
+    whole_secret(secret);
+    keys(secret);
+}
+
+/// A Secret with a key for each user: nobody but the translation knows which of them are read.
+pub(super) fn whole_secret(secret: &mut Secret) {
+    let labels = secret.metadata.labels.take();
+    metadata(&mut secret.metadata, &[], &[]);
+    secret.metadata.labels = labels;
+    secret.string_data = None;
+}
+
+fn keys(secret: &mut Secret) {
+    secret.string_data = None;
+    if let Some(data) = &mut secret.data {
+        data.retain(|key, _| KEYS.contains(&key.as_str()));
     }
 }
 
@@ -203,10 +234,17 @@ impl Watched for UpstreamPolicy {
     const KIND: &'static str = "UpstreamPolicy";
 
     fn trim(&mut self) {
+        // By its version a write of the status tells which one it was made for.
+        let version = self.metadata.resource_version.take();
         metadata(&mut self.metadata, &[], &[]);
+        self.metadata.resource_version = version;
     }
 
     fn same(&self, other: &Self) -> bool {
-        self.metadata == other.metadata && self.spec == other.spec
+        let read = |metadata: &ObjectMeta| ObjectMeta {
+            resource_version: None,
+            ..metadata.clone()
+        };
+        read(&self.metadata) == read(&other.metadata) && self.spec == other.spec
     }
 }

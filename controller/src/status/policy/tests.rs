@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use hale_crds::{TargetKind, TargetRef};
+use hale_crds::{CONTROLLER_NAME, TargetKind, TargetRef};
 use hale_dataplane::{
     config::ByReason,
     health::{Standing, Verdict},
@@ -108,6 +108,7 @@ fn status(report: &Report, there: Option<&UpstreamPolicyStatus>, now: i64) -> Up
         &Upstreams::new(report),
         &disagreements,
         there,
+        CONTROLLER_NAME,
         at(now),
     )
 }
@@ -248,6 +249,7 @@ fn a_peer_that_begins_to_pass_has_not_passed_for_long() {
             &Upstreams::new(&unready),
             &disagreements,
             None,
+            CONTROLLER_NAME,
             at(now),
         );
         condition(&status, "ReadinessAgrees")[1].clone()
@@ -297,6 +299,7 @@ fn without_an_upstream_there_is_no_health_to_tell() {
         &Upstreams::new(&empty),
         &Disagreements::default(),
         None,
+        CONTROLLER_NAME,
         at(0),
     );
     let types: Vec<_> = status.ancestors[0]
