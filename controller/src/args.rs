@@ -93,6 +93,10 @@ pub struct RunArgs {
     /// The Service whose address is written to the status of Ingresses.
     #[arg(long, env = "HALE_PUBLISH_SERVICE", value_name = "NAMESPACE/NAME")]
     pub publish_service: Option<ObjectKey>,
+    /// The Service whose ready pods are the replicas of this Hale: limits for all of them together are divided by
+    /// their number [default: that of --publish-service; without one there is one replica].
+    #[arg(long, env = "HALE_REPLICAS_SERVICE", value_name = "NAMESPACE/NAME")]
+    pub replicas_service: Option<ObjectKey>,
     /// Addresses or host names, by commas, that are written to the status of Ingresses instead.
     #[arg(
         long,

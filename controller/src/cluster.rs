@@ -5,7 +5,7 @@
 
 mod pod;
 
-use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeMap, fmt, sync::Arc};
 
 use hale_crds::UpstreamPolicy;
 use k8s_openapi::{
@@ -24,10 +24,10 @@ use crate::settings::ObjectKey;
 pub use pod::{ContainerView, PodView};
 
 /// The label by which an EndpointSlice names its Service.
-const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+pub(crate) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// Everything that is known, in any order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Objects {
     /// Ingresses, of every class.
     pub ingresses: Vec<Arc<Ingress>>,
@@ -37,9 +37,9 @@ pub struct Objects {
     pub services: Vec<Arc<Service>>,
     /// Endpoint slices.
     pub endpoint_slices: Vec<Arc<EndpointSlice>>,
-    /// Secrets of type `kubernetes.io/tls`, and those that policies name.
+    /// Secrets of type `kubernetes.io/tls`, and those that policies name or select by labels.
     pub secrets: Vec<Arc<Secret>>,
-    /// The ConfigMaps that policies name as `caCertificateRefs`.
+    /// The ConfigMaps that policies name.
     pub config_maps: Vec<Arc<ConfigMap>>,
     /// Policies.
     pub policies: Vec<Arc<UpstreamPolicy>>,
@@ -51,6 +51,17 @@ pub struct Objects {
     pub unread_pods: BTreeMap<ObjectKey, String>,
     /// How many replicas of this Hale are ready; 0 is not known.
     pub replicas: u32,
+}
+
+/// Says how much there is and not what: Secrets are among it.
+impl fmt::Debug for Objects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Objects")
+            .field("ingresses", &self.ingresses.len())
+            .field("services", &self.services.len())
+            .field("policies", &self.policies.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a Service has no endpoints: what a bounded listing of its pods showed.
@@ -67,7 +78,7 @@ pub enum EmptyCause {
 }
 
 /// The view.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Cluster {
     ingresses: Vec<Arc<Ingress>>,
     ingress_classes: BTreeMap<String, Arc<IngressClass>>,
@@ -80,6 +91,17 @@ pub struct Cluster {
     pods: BTreeMap<ObjectKey, Vec<Arc<PodView>>>,
     unread_pods: BTreeMap<ObjectKey, String>,
     replicas: u32,
+}
+
+/// Says how much there is and not what: Secrets are among it.
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("ingresses", &self.ingresses.len())
+            .field("services", &self.services.len())
+            .field("policies", &self.policies.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Cluster {
@@ -270,6 +292,32 @@ mod tests {
         });
         let kept = &cluster.services()[&ObjectKey::new("default", "a")];
         assert_eq!(kept.metadata.uid.as_deref(), Some("old"));
+    }
+
+    #[test]
+    fn secrets_are_not_told_by_debug() {
+        let secret =
+            serde_json::json!({"metadata": {"name": "s"}, "stringData": {"users": "confidential"}});
+        let objects = Objects {
+            secrets: vec![Arc::new(serde_json::from_value(secret).unwrap())],
+            ..Objects::default()
+        };
+        let told = format!("{objects:?} {:?}", Cluster::new(objects.clone()));
+        assert!(
+            !told.contains("confidential") && told.contains("Cluster"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn there_is_always_a_replica() {
+        for (known, wanted) in [(0, 1), (1, 1), (3, 3)] {
+            let objects = Objects {
+                replicas: known,
+                ..Objects::default()
+            };
+            assert_eq!(Cluster::new(objects).replicas(), wanted);
+        }
     }
 
     #[test]

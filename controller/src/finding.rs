@@ -72,8 +72,8 @@ pub enum FindingReason {
     PolicyConflicted,
     /// A policy's target does not exist.
     PolicyTargetNotFound,
-    /// A credential that cannot be used: a line of an htpasswd file, an API key, a Secret with an access key.
-    CredentialInvalid,
+    /// A Secret or ConfigMap that a policy refers to and that may not be read, or was not yet.
+    ReferenceUnreadable,
     /// A manifest of a kind that Hale does not read.
     KindIgnored,
 }
@@ -103,7 +103,7 @@ impl FindingReason {
             Self::PolicyInvalid => "PolicyInvalid",
             Self::PolicyConflicted => "PolicyConflicted",
             Self::PolicyTargetNotFound => "PolicyTargetNotFound",
-            Self::CredentialInvalid => "CredentialInvalid",
+            Self::ReferenceUnreadable => "ReferenceUnreadable",
             Self::KindIgnored => "KindIgnored",
         }
     }

@@ -14,11 +14,12 @@ use kube::{
 use crate::{
     args::{Defaults, RunArgs, every_address},
     lease::{Candidate, Leadership},
+    lifecycle::Lifecycle,
     process::{Process, ProcessError},
-    publish::hold_off,
+    publish::{Publisher, hold_off},
     settings::{ObjectKey, Settings},
     status,
-    watch::{self, Watches},
+    watch::{self, OwnServices, Watches},
 };
 
 /// Why `hale run` could not start.
@@ -93,7 +94,13 @@ pub async fn run(args: &RunArgs) -> Result<(), RunError> {
     let watches = Arc::new(Watches::start(
         &client,
         settings.watch_namespace.as_deref(),
-        args.publish_service.as_ref(),
+        OwnServices {
+            published: args.publish_service.as_ref(),
+            replicas: args
+                .replicas_service
+                .as_ref()
+                .or(args.publish_service.as_ref()),
+        },
         &process.metrics,
     ));
     watches.look_at_pods(&client, &process.publisher.newest());
@@ -107,27 +114,35 @@ pub async fn run(args: &RunArgs) -> Result<(), RunError> {
         addresses: args.publish_status_address.clone(),
         metrics: process.metrics.clone(),
     }));
-    let publisher = Arc::clone(&process.publisher);
-    let lifecycle = process.lifecycle.clone();
-    let work = async move {
-        // Nothing is published before everything was listed: a restart never answers 404 for a route that exists.
-        while let Some(missing) = watches.missing() {
-            lifecycle.waiting_for(missing);
-            let _ =
-                tokio::time::timeout(Duration::from_millis(500), watches.ticks.notified()).await;
-        }
-        loop {
-            let objects = watches.snapshot().await;
-            let began = Instant::now();
-            publisher.publish(objects, Vec::new());
-            hold_off::changed(&watches.ticks, began.elapsed()).await;
-        }
-    };
+    let work = serve(
+        watches,
+        Arc::clone(&process.publisher),
+        process.lifecycle.clone(),
+    );
     process.run(work).await;
     if let Some(leadership) = leadership {
         leadership.release().await;
     }
     Ok(())
+}
+
+/// Publishes a snapshot after each change, for ever.
+async fn serve(watches: Arc<Watches>, publisher: Arc<Publisher>, lifecycle: Lifecycle) {
+    // Nothing is published before everything was listed: a restart never answers 404 for a route that exists.
+    while let Some(missing) = watches.missing() {
+        lifecycle.waiting_for(missing);
+        let _ = tokio::time::timeout(Duration::from_millis(500), watches.ticks.notified()).await;
+    }
+    // Nor 503 for a route whose Secrets are only late. What cannot be read refuses its own requests.
+    lifecycle.waiting_for("the first listing of what policies refer to");
+    let mut patience = watch::FIRST_PATIENCE;
+    loop {
+        let snapshot = watches.snapshot(patience).await;
+        patience = watch::PATIENCE;
+        let began = Instant::now();
+        publisher.publish(snapshot.objects, snapshot.findings);
+        hold_off::changed(&watches.ticks, began.elapsed()).await;
+    }
 }
 
 fn check_scope(settings: &Settings) -> Result<(), RunError> {
@@ -154,7 +169,7 @@ fn check_scope(settings: &Settings) -> Result<(), RunError> {
 
 /// A client, and the namespace that it is at home in.
 async fn client(args: &RunArgs) -> Result<(Client, String), RunError> {
-    let mut config = match &args.kubeconfig {
+    let config = match &args.kubeconfig {
         Some(path) => {
             let unusable = |error| RunError::Kubeconfig(Box::new(error));
             let kubeconfig = Kubeconfig::read_from(path).map_err(unusable)?;
@@ -166,10 +181,7 @@ async fn client(args: &RunArgs) -> Result<(Client, String), RunError> {
             .await
             .map_err(|error| RunError::NoCluster(Box::new(error)))?,
     };
-    config.connect_timeout = Some(Duration::from_secs(5));
-    // A server that vanished without a word is noticed within a minute.
-    config.read_timeout = Some(watch::SILENCE);
-    config.reset_reader_on_write = true;
+    let config = watch::with_limits(config, watch::SILENCE);
     let namespace = config.default_namespace.clone();
     let client = Client::try_from(config).map_err(|error| RunError::Client(Box::new(error)))?;
     Ok((client, namespace))

@@ -1,13 +1,14 @@
-//! What the cluster says, kept up to date: one watch for each kind, and a tick when something changed that
-//! matters.
+//! What the cluster says, kept up to date: one watch for each kind (and for what policies name or select), and a tick
+//! when something changed that matters.
 //!
 //! Lists and watches are kube's; the stores are ours, because they drop what nobody reads before it is kept, and
 //! because a change of what was dropped is no change: resource versions, managed fields and statuses would make a
 //! busy cluster tick all day.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use hale_crds::UpstreamPolicy;
+use hale_dataplane::prometheus_client::metrics::gauge::Gauge;
 use k8s_openapi::api::{
     core::v1::{Secret, Service},
     discovery::v1::EndpointSlice,
@@ -17,7 +18,8 @@ use kube::{Api, Client, runtime::watcher};
 use tokio::sync::Notify;
 
 use crate::{
-    cluster::Objects,
+    cluster::{Objects, SERVICE_NAME_LABEL, key},
+    finding::Finding,
     metrics::{KindLabel, Metrics},
     publish::Newest,
     settings::ObjectKey,
@@ -27,6 +29,7 @@ mod follow;
 mod named;
 pub mod pods;
 pub mod probes;
+mod replicas;
 mod store;
 mod trim;
 
@@ -40,6 +43,31 @@ const WATCH_SECONDS: u32 = 40;
 /// A connection to the API server on which nothing came for so long is lost: a healthy one ends its watches
 /// before.
 pub const SILENCE: Duration = Duration::from_secs(58);
+
+/// How long snapshots wait for what a policy newly refers to.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the first one does: nobody asks a replica that is not ready, and one that refuses requests only because it
+/// has not heard of their Secrets yet should not be.
+pub const FIRST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Settles when the connections to the API server are given up.
+///
+/// A server that vanished without a word is noticed after `silence`: each connection on which nothing was read for so
+/// long is closed, and what was asked for on it is asked for again on another.
+pub fn with_limits(mut config: kube::Config, silence: Duration) -> kube::Config {
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(silence);
+    config.reset_reader_on_write = true;
+    config
+}
+
+/// A snapshot, and what stood in the way of taking it.
+pub struct Snapshot {
+    /// What is known.
+    pub objects: Objects,
+    /// What policies refer to and cannot be read, sorted.
+    pub findings: Vec<Finding>,
+}
 
 /// Every watch of the process.
 pub struct Watches {
@@ -60,6 +88,17 @@ pub struct Watches {
     endpoint_slices: Store<EndpointSlice>,
     tls_secrets: Store<Secret>,
     named: Named,
+    /// The slices of Hale's own Service.
+    own_slices: Option<Store<EndpointSlice>>,
+}
+
+/// Services that Hale looks at for its own sake.
+#[derive(Clone, Copy, Default)]
+pub struct OwnServices<'a> {
+    /// The one whose address Ingresses get.
+    pub published: Option<&'a ObjectKey>,
+    /// The one whose endpoints are the replicas of this Hale.
+    pub replicas: Option<&'a ObjectKey>,
 }
 
 impl Watches {
@@ -67,7 +106,7 @@ impl Watches {
     pub fn start(
         client: &Client,
         namespace: Option<&str>,
-        publish_service: Option<&ObjectKey>,
+        own: OwnServices<'_>,
         metrics: &Metrics,
     ) -> Self {
         let ticks = Arc::new(Notify::new());
@@ -78,10 +117,17 @@ impl Watches {
             ticks: &ticks,
         };
         let tls = watcher::Config::default().fields("type=kubernetes.io/tls");
-        let publish_service = publish_service.map(|key| {
+        let publish_service = own.published.map(|key| {
             let one = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
             let api = Api::<Service>::namespaced(client.clone(), &key.namespace);
-            starter.start_with(api, one, trim::publish_service, 6)
+            starter.start_apart(api, one, trim::publish_service, 6)
+        });
+        // In a namespace of its own, perhaps: the slices that are watched anyway need not be among them.
+        let own_slices = own.replicas.map(|key| {
+            let label = format!("{SERVICE_NAME_LABEL}={}", key.name);
+            let api = Api::namespaced(client.clone(), &key.namespace);
+            let config = watcher::Config::default().labels(&label);
+            starter.start_apart(api, config, EndpointSlice::trim, 7)
         });
         Self {
             ingresses: starter.start(watcher::Config::default(), 0),
@@ -99,6 +145,7 @@ impl Watches {
             empty_services: pods::EmptyServices::default(),
             probes: probes::PodProbes::default(),
             named: Named::new(client.clone(), metrics.clone(), Arc::clone(&ticks)),
+            own_slices,
             ticks,
         }
     }
@@ -127,27 +174,35 @@ impl Watches {
         tokio::spawn(probes.look(client.clone(), newest.clone(), ticks()));
     }
 
-    /// A snapshot. Secrets and ConfigMaps that policies name are followed from the first snapshot on that holds such
-    /// a policy; their first listing is waited for, so that a new policy is not refused for want of them.
-    pub async fn snapshot(&self) -> Objects {
+    /// A snapshot. What policies refer to is followed from the first snapshot on that holds such a policy; its first
+    /// listing is waited for (with `patience`, which is bounded), so that a new policy is not refused for want of it.
+    /// What was not listed by then is not in the snapshot, and whoever needs it is refused.
+    pub async fn snapshot(&self, patience: Duration) -> Snapshot {
         let policies = self.policies.all();
         self.named.follow(&policies);
-        self.named.listed().await;
-        let (mut secrets, config_maps) = self.named.all();
-        secrets.extend(self.tls_secrets.all());
-        Objects {
+        self.named.listed(patience).await;
+        let (named, config_maps) = self.named.all();
+        // A Secret may be found by its type, its name and its labels. What was asked for by a policy has more in it.
+        let found = self.tls_secrets.all().into_iter().chain(named);
+        let secrets: BTreeMap<_, _> = found
+            .map(|secret| (key(&secret.metadata), secret))
+            .collect();
+        let findings = self.named.findings(&policies);
+        let slices = self.own_slices.as_ref().map(Store::all).unwrap_or_default();
+        let objects = Objects {
             ingresses: self.ingresses.all(),
             ingress_classes: self.ingress_classes.all(),
             services: self.services.all(),
             endpoint_slices: self.endpoint_slices.all(),
-            secrets,
+            secrets: secrets.into_values().collect(),
             config_maps,
             policies,
             empty_services: self.empty_services.causes(),
             pods: self.probes.pods(),
             unread_pods: self.probes.unread(),
-            replicas: 0,
-        }
+            replicas: replicas::ready(&slices),
+        };
+        Snapshot { objects, findings }
     }
 }
 
@@ -179,6 +234,31 @@ impl Starter<'_> {
         trim: fn(&mut K),
         index: u32,
     ) -> Store<K> {
+        let label = KindLabel { kind: K::KIND };
+        let watching = self.metrics.watching.get_or_create_owned(&label);
+        let objects = self.metrics.objects.get_or_create_owned(&label);
+        self.follow(api, config, trim, index, (watching, objects))
+    }
+
+    /// Watches some objects of a kind that is watched as a whole, too: their state is not what its metrics tell.
+    fn start_apart<K: Watched>(
+        &self,
+        api: Api<K>,
+        config: watcher::Config,
+        trim: fn(&mut K),
+        index: u32,
+    ) -> Store<K> {
+        self.follow(api, config, trim, index, Default::default())
+    }
+
+    fn follow<K: Watched>(
+        &self,
+        api: Api<K>,
+        config: watcher::Config,
+        trim: fn(&mut K),
+        index: u32,
+        (watching, objects): (Gauge, Gauge),
+    ) -> Store<K> {
         let store = Store::new(K::KIND);
         let label = KindLabel { kind: K::KIND };
         tokio::spawn(follow(Follow {
@@ -188,10 +268,13 @@ impl Starter<'_> {
             trim,
             store: store.clone(),
             ticks: Arc::clone(self.ticks),
-            watching: self.metrics.watching.get_or_create_owned(&label),
-            objects: self.metrics.objects.get_or_create_owned(&label),
+            watching,
+            objects,
             errors: self.metrics.watch_errors.get_or_create_owned(&label),
         }));
         store
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,6 +79,20 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/*
+namespace/name of a Service of the chart's own whose ready endpoints are the replicas, or nothing. Not that of
+publishService.pathOverride: its endpoints may be somebody else's.
+*/}}
+{{- define "hale.replicasService" -}}
+{{- with .Values.controller -}}
+{{- if .service.enabled -}}
+{{- printf "%s/%s" (include "hale.namespace" $) (include "hale.fullname" $) -}}
+{{- else if .metrics.enabled -}}
+{{- printf "%s/%s-metrics" (include "hale.namespace" $) (include "hale.fullname" $) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* "true" where more than one pod is wanted. */}}
 {{- define "hale.manyReplicas" -}}
 {{- with .Values.controller -}}

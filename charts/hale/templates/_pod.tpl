@@ -136,6 +136,9 @@ serving for the delay, and then finishes what is in flight. 5 s are left for say
 {{- with include "hale.publishService" . }}
 - --publish-service={{ . }}
 {{- end }}
+{{- with include "hale.replicasService" . }}
+- --replicas-service={{ . }}
+{{- end }}
 {{- with include "hale.watchNamespace" . }}
 - --watch-namespace={{ . }}
 {{- end }}

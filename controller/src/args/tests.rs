@@ -45,12 +45,13 @@ fn the_line_that_the_chart_writes_is_understood() {
     let args = run(
         "hale run --ingress-class=hale --controller-class=hale-ingress.io/controller \
          --watch-ingress-without-class=true --election-id=hale-leader \
-         --publish-service=ingress/hale --watch-namespace=shop --http-port=8080 --https-port=8443 \
+         --publish-service=ingress/hale --replicas-service=ingress/hale --watch-namespace=shop --http-port=8080 --https-port=8443 \
          --healthz-port=10254 --shutdown-delay=10s --shutdown-grace-period=285s",
     );
     assert!(args.objects.watch_ingress_without_class);
     assert_eq!(args.proxy.shutdown_grace_period, Duration::from_secs(285));
     assert_eq!(args.publish_service.unwrap().to_string(), "ingress/hale");
+    assert_eq!(args.replicas_service.unwrap().to_string(), "ingress/hale");
 }
 
 #[test]

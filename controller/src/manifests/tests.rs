@@ -34,6 +34,32 @@ fn many_documents_lists_and_empty_ones() {
 }
 
 #[test]
+fn secrets_are_as_the_api_server_would_store_them() {
+    let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: x, labels: {keys: shop}}\n\
+                type: Opaque\nimmutable: true\n\
+                data: {alice: YQ==, auth: YQ==}\nstringData: {auth: \"bob:$apr1$x\", secretAccessKey: k}\n";
+    let manifests = read_text(text).unwrap();
+    let secret = &manifests.objects.secrets[0];
+    let data = secret.data.as_ref().unwrap();
+    assert_eq!(data["alice"].0, b"a");
+    assert_eq!(data["auth"].0, b"bob:$apr1$x", "stringData goes first");
+    assert_eq!(data["secretAccessKey"].0, b"k");
+    assert_eq!(secret.string_data, None);
+    assert_eq!(secret.metadata.labels.as_ref().unwrap()["keys"], "shop");
+}
+
+#[test]
+fn an_error_does_not_tell_what_a_secret_holds() {
+    let data = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata:\n  auth: confidential!\n";
+    let text =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData:\n  auth: [confidential]\n";
+    for text in [data, text] {
+        let error = error(text);
+        assert!(!error.contains("confidential"), "{error}");
+    }
+}
+
+#[test]
 fn text_with_markers_in_a_block_is_one_document() {
     let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  ca.crt: |\n    ---\n    x\n";
     assert_eq!(read_text(text).unwrap().objects.config_maps.len(), 1);

@@ -31,6 +31,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a definition that was there must be away.
 const BELIEVED: Duration = Duration::from_secs(30);
+/// How long one that was never seen must be. An API server that starts does not know all of its kinds at once, and to
+/// serve without policies is to serve what they protect.
+const BELIEVED_AT_START: Duration = Duration::from_secs(10);
 /// How often a failure that lasts is logged again.
 const REMIND: Duration = Duration::from_secs(300);
 
@@ -95,11 +98,14 @@ impl<K: Watched> Follow<K> {
         self.errors.inc();
         self.watching.set(0);
         let text = explain(error);
-        if is_absent(error) && K::KIND == "UpstreamPolicy" {
-            if self.store.missing().is_some() || failure.absent_for_long() {
-                // Without the definition there are no policies. Ingresses are served all the same.
-                self.changed(self.store.replace(HashMap::new()));
-            }
+        let absent = is_absent(error) && K::KIND == "UpstreamPolicy";
+        let patience = match self.store.missing() {
+            Some(_) => BELIEVED_AT_START,
+            None => BELIEVED,
+        };
+        if failure.absent_for(patience, absent) {
+            // Without the definition there are no policies. Ingresses are served all the same.
+            self.changed(self.store.replace(HashMap::new()));
             failure.log(|| {
                 tracing::warn!(
                     "UpstreamPolicy is not defined in this cluster: Ingresses are served WITHOUT policies. To define it: hale crds | kubectl apply -f -"
@@ -113,7 +119,9 @@ impl<K: Watched> Follow<K> {
                     "cannot list or watch; what is known is served on"
                 );
             });
-            self.store.set_problem(text);
+            if self.store.set_problem(text, is_refused(error)) {
+                self.ticks.notify_one();
+            }
         }
     }
 }
@@ -124,6 +132,7 @@ struct Failure {
     count: u32,
     logged: Option<Instant>,
     absent: Option<Instant>,
+    believed: bool,
 }
 
 impl Failure {
@@ -145,11 +154,22 @@ impl Failure {
         }
     }
 
-    /// Whether the definition has been away for long enough to believe that it was deleted: an API server that starts
-    /// does not know all of its kinds at once, and policies must not be lost by that.
-    fn absent_for_long(&mut self) -> bool {
+    /// Whether the definition has been away for long enough to believe that there is none. Another failure in between
+    /// says nothing of it, and the time begins anew.
+    fn absent_for(&mut self, patience: Duration, absent: bool) -> bool {
         let now = Instant::now();
-        now.duration_since(*self.absent.get_or_insert(now)) >= BELIEVED
+        if !absent {
+            self.absent = None;
+            self.believed = false;
+            return false;
+        }
+        let away = now.duration_since(*self.absent.get_or_insert(now));
+        if away >= patience && !self.believed {
+            // That is another message, and has not been logged yet.
+            self.believed = true;
+            self.logged = None;
+        }
+        self.believed
     }
 
     fn over(&mut self, kind: &'static str) {
@@ -173,6 +193,10 @@ fn is_absent(error: &watcher::Error) -> bool {
     matches!(api_error(error), Some(kube::Error::Api(status)) if status.code == 404)
 }
 
+fn is_refused(error: &watcher::Error) -> bool {
+    matches!(api_error(error), Some(kube::Error::Api(status)) if status.code == 403)
+}
+
 fn explain(error: &watcher::Error) -> String {
     api_error(error).map_or_else(|| error.to_string(), crate::api_error::explain)
 }
@@ -193,14 +217,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_definition_must_be_away_for_a_while() {
         let mut failure = Failure::default();
-        assert!(!failure.absent_for_long());
+        let mut absent = |failure: &mut Failure| failure.absent_for(BELIEVED, true);
+        assert!(!absent(&mut failure));
         tokio::time::advance(BELIEVED / 2).await;
-        assert!(!failure.absent_for_long());
+        assert!(!absent(&mut failure));
         failure.count = 1;
         failure.over("UpstreamPolicy");
         tokio::time::advance(BELIEVED / 2).await;
-        assert!(!failure.absent_for_long(), "it was there in between");
+        assert!(!absent(&mut failure), "it was there in between");
         tokio::time::advance(BELIEVED).await;
-        assert!(failure.absent_for_long());
+        assert!(absent(&mut failure));
+        assert!(absent(&mut failure));
+        assert!(!failure.absent_for(BELIEVED, false));
+        assert!(!absent(&mut failure), "the server was away in between");
     }
 }

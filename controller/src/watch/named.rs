@@ -1,13 +1,17 @@
-//! Secrets and ConfigMaps that policies name, each watched by its name: a cluster may be full of others that are
-//! none of our business.
+//! Secrets and ConfigMaps that policies refer to, each watched by its name or by its labels: a cluster may be full of
+//! others that are none of our business.
+//!
+//! What could not be listed is not there for translation, which refuses the requests that need it; why it is not there
+//! is a finding about the policy.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use hale_crds::{CaKind, UpstreamPolicy};
+use hale_dataplane::config::ObjectRef;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, runtime::watcher};
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
@@ -15,20 +19,22 @@ use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 use super::{
     Store, WATCH_SECONDS,
     follow::{Follow, follow},
-    trim::Watched,
+    trim::{self, Watched},
 };
 use crate::{
-    cluster::namespace,
+    cluster::key,
+    finding::{Finding, FindingReason, Severity},
     metrics::{KindLabel, Metrics},
-    settings::ObjectKey,
 };
 
-/// Watches at a time. More names than this are a mistake, or an attack on the API server.
-const MOST: usize = 512;
-/// How long snapshots wait for the first listing of a name.
-const PATIENCE: Duration = Duration::from_secs(2);
+mod references;
 
-/// The names that are followed.
+use references::{Part, Reference, Which};
+
+/// Watches of a kind at a time. More than this are a mistake, or an attack on the API server.
+const MOST: usize = 512;
+
+/// What is followed.
 pub(super) struct Named {
     client: Client,
     metrics: Metrics,
@@ -37,7 +43,7 @@ pub(super) struct Named {
     config_maps: Mutex<Followed<ConfigMap>>,
 }
 
-type Followed<K> = BTreeMap<ObjectKey, Watch<K>>;
+type Followed<K> = BTreeMap<Part, Watch<K>>;
 
 struct Watch<K> {
     store: Store<K>,
@@ -48,6 +54,27 @@ struct Watch<K> {
 impl<K> Drop for Watch<K> {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// A kind that policies refer to.
+trait Referred: Watched + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope> {
+    /// What is kept of it.
+    fn trim_of(which: &Which) -> fn(&mut Self);
+}
+
+impl Referred for Secret {
+    fn trim_of(which: &Which) -> fn(&mut Self) {
+        match which {
+            Which::Name(_) | Which::Labels(_) => trim::labelled_secret,
+            Which::Whole(_) => trim::whole_secret,
+        }
+    }
+}
+
+impl Referred for ConfigMap {
+    fn trim_of(_: &Which) -> fn(&mut Self) {
+        Self::trim
     }
 }
 
@@ -62,77 +89,83 @@ impl Named {
         }
     }
 
-    /// Follows what these policies name, and nothing else.
+    /// Follows what these policies refer to, and nothing else.
     pub(super) fn follow(&self, policies: &[Arc<UpstreamPolicy>]) {
-        let names = |kind: CaKind| -> BTreeSet<ObjectKey> {
-            policies
-                .iter()
-                .flat_map(|policy| named(policy, kind))
+        let parts = |kind: CaKind| -> BTreeSet<Part> {
+            let all = policies.iter().flat_map(|policy| references::of(policy));
+            all.filter(|reference| reference.kind == kind)
+                .map(|reference| reference.part)
                 .collect()
         };
-        self.adjust(&self.secrets, &names(CaKind::Secret));
-        self.adjust(&self.config_maps, &names(CaKind::ConfigMap));
+        self.adjust(&self.secrets, &parts(CaKind::Secret));
+        self.adjust(&self.config_maps, &parts(CaKind::ConfigMap));
     }
 
-    /// Waits until each name was listed once, and for each no longer than a while after it was first named: one that
-    /// cannot be read delays one snapshot, and not all.
-    pub(super) async fn listed(&self) {
-        for (store, until) in unlisted(&self.secrets) {
-            let _ = tokio::time::timeout_at(until, store.listed()).await;
+    /// Waits until each part was listed once or refused, and for each no longer than `patience` after it was first
+    /// wanted: one that cannot be read delays one snapshot, and not all.
+    pub(super) async fn listed(&self, patience: Duration) {
+        for (store, began) in unlisted(&self.secrets) {
+            let _ = tokio::time::timeout_at(began + patience, store.answered()).await;
         }
-        for (store, until) in unlisted(&self.config_maps) {
-            let _ = tokio::time::timeout_at(until, store.listed()).await;
+        for (store, began) in unlisted(&self.config_maps) {
+            let _ = tokio::time::timeout_at(began + patience, store.answered()).await;
         }
     }
 
-    /// What was found.
+    /// What was found. What has all of its data comes last.
     pub(super) fn all(&self) -> (Vec<Arc<Secret>>, Vec<Arc<ConfigMap>>) {
-        let secrets = stores(&self.secrets);
-        let config_maps = stores(&self.config_maps);
-        (
-            secrets.iter().flat_map(Store::all).collect(),
-            config_maps.iter().flat_map(Store::all).collect(),
-        )
+        (found(&self.secrets), found(&self.config_maps))
     }
 
-    fn adjust<K>(&self, followed: &Mutex<Followed<K>>, wanted: &BTreeSet<ObjectKey>)
-    where
-        K: Watched + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
-    {
-        let mut followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
-        followed.retain(|key, _| wanted.contains(key));
-        for key in wanted {
-            if followed.contains_key(key) {
-                continue;
+    /// What could not be read, for which policy, and why.
+    pub(super) fn findings(&self, policies: &[Arc<UpstreamPolicy>]) -> Vec<Finding> {
+        let (secrets, config_maps) = (lock(&self.secrets), lock(&self.config_maps));
+        let mut findings = Vec::new();
+        for policy in policies {
+            for reference in references::of(policy) {
+                let trouble = match reference.kind {
+                    CaKind::Secret => trouble(&secrets, &reference.part),
+                    CaKind::ConfigMap => trouble(&config_maps, &reference.part),
+                };
+                if let Some(why) = trouble {
+                    findings.push(unread(policy, &reference, &why));
+                }
             }
+        }
+        findings.sort();
+        findings.dedup();
+        findings
+    }
+
+    fn adjust<K: Referred>(&self, followed: &Mutex<Followed<K>>, wanted: &BTreeSet<Part>) {
+        let mut followed = lock(followed);
+        followed.retain(|part, _| wanted.contains(part));
+        for part in wanted {
             if followed.len() >= MOST {
-                tracing::error!(
-                    kind = K::KIND,
-                    most = MOST,
-                    "policies name too many objects; the rest is not read"
-                );
                 break;
             }
-            followed.insert(key.clone(), self.start(key));
+            if !followed.contains_key(part) {
+                followed.insert(part.clone(), self.start(part));
+            }
         }
     }
 
-    fn start<K>(&self, key: &ObjectKey) -> Watch<K>
-    where
-        K: Watched + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
-    {
+    fn start<K: Referred>(&self, part: &Part) -> Watch<K> {
         let store = Store::new(K::KIND);
         let label = KindLabel { kind: K::KIND };
-        let config = watcher::Config::default()
-            .fields(&format!("metadata.name={}", key.name))
-            .timeout(WATCH_SECONDS + 14);
+        let config = match &part.which {
+            Which::Name(name) | Which::Whole(name) => {
+                watcher::Config::default().fields(&format!("metadata.name={name}"))
+            }
+            Which::Labels(selector) => watcher::Config::default().labels(selector),
+        };
         let task = tokio::spawn(follow(Follow {
-            api: Api::namespaced(self.client.clone(), &key.namespace),
-            config,
-            trim: K::trim,
+            api: Api::namespaced(self.client.clone(), &part.namespace),
+            config: config.timeout(WATCH_SECONDS + 14),
+            trim: K::trim_of(&part.which),
             store: store.clone(),
             ticks: Arc::clone(&self.ticks),
-            // One name is not the kind: its state is not what the kind's metrics tell.
+            // A part is not the kind: its state is not what the kind's metrics tell.
             watching: Default::default(),
             objects: Default::default(),
             errors: self.metrics.watch_errors.get_or_create_owned(&label),
@@ -145,31 +178,53 @@ impl Named {
     }
 }
 
-/// Names that were not listed yet, and until when that is waited for.
+/// A panic while the lock was held cannot have left a map half written.
+fn lock<K>(followed: &Mutex<Followed<K>>) -> MutexGuard<'_, Followed<K>> {
+    followed.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What was neither listed yet nor refused, and since when it is wanted.
 fn unlisted<K: Watched>(followed: &Mutex<Followed<K>>) -> Vec<(Store<K>, Instant)> {
-    let followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
+    let followed = lock(followed);
     let waits = followed
         .values()
         .filter(|watch| watch.store.missing().is_some());
     waits
-        .map(|watch| (watch.store.clone(), watch.began + PATIENCE))
+        .map(|watch| (watch.store.clone(), watch.began))
         .collect()
 }
 
-fn stores<K>(followed: &Mutex<Followed<K>>) -> Vec<Store<K>> {
-    let followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
-    followed.values().map(|watch| watch.store.clone()).collect()
+fn found<K: Watched>(followed: &Mutex<Followed<K>>) -> Vec<Arc<K>> {
+    let followed = lock(followed);
+    let mut watches: Vec<_> = followed.iter().collect();
+    watches.sort_by_key(|(part, _)| matches!(part.which, Which::Whole(_)));
+    let stores = watches.into_iter().map(|(_, watch)| &watch.store);
+    stores.flat_map(Store::all).collect()
 }
 
-/// The objects of a kind that a policy names, all of its own namespace. Client certificates are of the type that is
-/// watched anyway.
-fn named(policy: &UpstreamPolicy, kind: CaKind) -> impl Iterator<Item = ObjectKey> + '_ {
-    let references = policy
-        .spec
-        .tls
-        .iter()
-        .flat_map(|tls| &tls.ca_certificate_refs);
-    references
-        .filter(move |reference| reference.kind == kind)
-        .map(|reference| ObjectKey::new(namespace(&policy.metadata), reference.name.clone()))
+fn trouble<K: Watched>(followed: &Followed<K>, part: &Part) -> Option<String> {
+    match followed.get(part) {
+        Some(watch) => watch.store.trouble(),
+        None => Some(format!(
+            "policies refer to more than {MOST} of them, and no more are followed"
+        )),
+    }
+}
+
+fn unread(policy: &UpstreamPolicy, reference: &Reference, why: &str) -> Finding {
+    let key = key(&policy.metadata);
+    Finding {
+        object: ObjectRef {
+            kind: "UpstreamPolicy",
+            namespace: key.namespace,
+            name: key.name,
+        },
+        reason: FindingReason::ReferenceUnreadable,
+        severity: Severity::Warning,
+        message: format!(
+            "{}: cannot read {}: {why}; requests that need it are refused",
+            reference.field,
+            reference.name()
+        ),
+    }
 }

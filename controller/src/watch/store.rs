@@ -20,7 +20,16 @@ struct Inner<K> {
     objects: Mutex<HashMap<ObjectKey, Arc<K>>>,
     /// Why there was no listing yet, as far as somebody knows.
     problem: Mutex<Option<String>>,
-    listed: watch::Sender<bool>,
+    seen: watch::Sender<Seen>,
+}
+
+/// What the API server has said of a kind.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// That there was a listing.
+    listed: bool,
+    /// That we may not have one; another answer than this one takes it back.
+    refused: bool,
 }
 
 impl<K> Clone for Store<K> {
@@ -44,7 +53,7 @@ impl<K: Watched> Store<K> {
                 kind,
                 objects: Mutex::default(),
                 problem: Mutex::default(),
-                listed: watch::Sender::new(false),
+                seen: watch::Sender::default(),
             }),
         }
     }
@@ -71,7 +80,7 @@ impl<K: Watched> Store<K> {
 
     /// What is missing and why, before the first listing.
     pub fn missing(&self) -> Option<String> {
-        if *self.inner.listed.borrow() {
+        if self.inner.seen.borrow().listed {
             return None;
         }
         let kind = self.inner.kind;
@@ -83,18 +92,41 @@ impl<K: Watched> Store<K> {
 
     /// Waits for the first listing.
     pub async fn listed(&self) {
-        // The sender lives in `self`, so the channel cannot close while this waits.
-        let _ = self
-            .inner
-            .listed
-            .subscribe()
-            .wait_for(|listed| *listed)
-            .await;
+        self.until(|seen| seen.listed).await;
     }
 
-    /// What stands in the way of a listing.
-    pub(super) fn set_problem(&self, problem: String) {
+    /// Waits until there was a listing, or the API server has said that there will be none.
+    pub(super) async fn answered(&self) {
+        self.until(|seen| seen.listed || seen.refused).await;
+    }
+
+    async fn until(&self, wanted: impl Fn(&Seen) -> bool) {
+        // The sender lives in `self`, so the channel cannot close while this waits.
+        let _ = self.inner.seen.subscribe().wait_for(wanted).await;
+    }
+
+    /// Why what is here is not what the cluster has: it may not be read, or was not heard of yet. An API server that is
+    /// away for a while is no such reason.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let Seen { listed, refused } = *self.inner.seen.borrow();
+        if listed && !refused {
+            return None;
+        }
+        let problem = lock(&self.inner.problem).clone();
+        Some(problem.unwrap_or_else(|| "the API server has not answered yet".to_owned()))
+    }
+
+    /// What stands in the way of a listing, and whether the API server refuses it. Returns whether it does so anew.
+    pub(super) fn set_problem(&self, problem: String, refused: bool) -> bool {
         *lock(&self.inner.problem) = Some(problem);
+        let mut anew = false;
+        self.inner.seen.send_if_modified(|seen| {
+            anew = refused && !seen.refused;
+            let changed = refused != seen.refused;
+            seen.refused = refused;
+            changed
+        });
+        anew
     }
 
     /// Everything was listed. Returns whether that is a change.
@@ -106,9 +138,12 @@ impl<K: Watched> Store<K> {
                 .all(|(key, new)| objects.get(key).is_some_and(|old| old.same(new)));
         *objects = listing;
         drop(objects);
-        let first = !self.inner.listed.send_replace(true);
         *lock(&self.inner.problem) = None;
-        first || !same
+        let before = self.inner.seen.send_replace(Seen {
+            listed: true,
+            refused: false,
+        });
+        !before.listed || before.refused || !same
     }
 
     /// An object is new or was changed. Returns whether in something that matters.
@@ -144,6 +179,28 @@ mod tests {
         };
         secret.trim();
         secret
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_an_answer_and_is_told_once() {
+        let store = Store::<Secret>::new("Secret");
+        assert_eq!(
+            store.trouble().as_deref(),
+            Some("the API server has not answered yet")
+        );
+        assert!(!store.set_problem("away".into(), false));
+        assert!(store.set_problem("forbidden".into(), true));
+        assert!(!store.set_problem("forbidden".into(), true));
+        store.answered().await;
+        assert_eq!(store.trouble().as_deref(), Some("forbidden"));
+        assert!(store.replace(HashMap::new()));
+        assert_eq!(store.trouble(), None);
+        assert!(!store.set_problem("away".into(), false));
+        assert_eq!(store.trouble(), None, "what is known is believed");
+        assert!(store.set_problem("forbidden".into(), true));
+        assert_eq!(store.trouble().as_deref(), Some("forbidden"));
+        assert_eq!(store.missing(), None);
+        assert!(store.replace(HashMap::new()), "the refusal is over");
     }
 
     #[test]
