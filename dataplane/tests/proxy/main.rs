@@ -6,9 +6,12 @@
 mod support;
 mod wire;
 
+mod access;
 mod attempts;
 mod balancing;
 mod basics;
+mod cors;
+mod external_auth;
 mod framing;
 mod grpc;
 mod headers;
@@ -20,6 +23,7 @@ mod own_checks;
 mod paths;
 mod peers;
 mod protection;
+mod rate_limit;
 mod reasons;
 mod retries;
 mod rollout;

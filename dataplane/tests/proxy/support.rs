@@ -229,6 +229,24 @@ impl Hale {
         Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
     }
 
+    /// One request over HTTP/2 on a connection of its own.
+    pub(crate) async fn send_http2(&self, mut request: Request<Full<Bytes>>) -> Response<Bytes> {
+        let host = request.headers_mut().remove("host").unwrap();
+        let mut uri = request.uri().clone().into_parts();
+        uri.scheme = Some(http::uri::Scheme::HTTP);
+        uri.authority = Some(host.to_str().unwrap().parse().unwrap());
+        *request.uri_mut() = http::Uri::from_parts(uri).unwrap();
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .unwrap();
+        tokio::spawn(connection);
+        let response = sender.send_request(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
+    }
+
     /// GET of a path, with `Host: shop.test`.
     pub(crate) async fn get(&self, path: &str) -> Response<Bytes> {
         self.send(request("GET", path, "")).await
@@ -259,4 +277,21 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(Duration::from_secs(10), wait)
         .await
         .unwrap_or_else(|_| panic!("not within 10 s: {what}"));
+}
+
+/// The policy of the tests.
+pub(crate) fn policy() -> ObjectRef {
+    ObjectRef {
+        kind: "UpstreamPolicy",
+        namespace: "shop".into(),
+        name: "web".into(),
+    }
+}
+
+/// A header as text; empty if it is not there.
+pub(crate) fn header<'r, B>(response: &'r Response<B>, name: &str) -> &'r str {
+    response
+        .headers()
+        .get(name)
+        .map_or("", |value| value.to_str().unwrap())
 }
