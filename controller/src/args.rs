@@ -279,6 +279,9 @@ pub struct ProxyArgs {
         value_parser = values::cidr
     )]
     pub trusted_proxy_cidr: Vec<IpNet>,
+    /// Connections from --trusted-proxy-cidr begin with a header of the PROXY protocol, version 1 or 2.
+    #[arg(long, env = "HALE_USE_PROXY_PROTOCOL", default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, requires_if("true", "trusted_proxy_cidr"))]
+    pub use_proxy_protocol: bool,
     /// max-age of Strict-Transport-Security on responses over TLS; 0s sends no such header.
     #[arg(long, env = "HALE_HSTS_MAX_AGE", value_name = "DURATION", default_value = "0s", value_parser = values::duration)]
     pub hsts_max_age: Duration,
@@ -343,6 +346,7 @@ impl ProxyArgs {
             https: on(self.https_port),
             workers: self.workers,
             trusted_proxies: self.trusted_proxy_cidr.clone(),
+            proxy_protocol: self.use_proxy_protocol,
             explain: self.explain_cidr.clone(),
             hsts: (!self.hsts_max_age.is_zero()).then_some(self.hsts_max_age),
             https_redirect_port: self.https_redirect_port.unwrap_or(redirect_port),

@@ -71,6 +71,8 @@ pub struct Options {
     pub workers: usize,
     /// Clients whose `X-Forwarded-*` headers are believed and appended to.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether connections from `trusted_proxies` begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// Clients that see peers' names and addresses in explained answers.
     pub explain: Vec<IpNet>,
     /// `Strict-Transport-Security: max-age` on responses over TLS; `None` sends none.
@@ -108,6 +110,7 @@ impl Default for Options {
             https: vec![SocketAddr::from(([0, 0, 0, 0], 8443))],
             workers: 0,
             trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             explain: loopback.to_vec(),
             hsts: None,
             https_redirect_port: 443,

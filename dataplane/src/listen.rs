@@ -22,14 +22,16 @@ use crate::{
     dataplane::Shared,
     metrics::Listener,
     pipeline,
-    sanitize::ClientInfo,
+    sanitize::{self, ClientInfo},
     worker::{LocalExecutor, Worker},
 };
 
 pub(crate) mod guard;
 mod head_scan;
+mod proxy_protocol;
 
 use guard::{Graceful, Guard, Guarded};
+use proxy_protocol::Speaks;
 
 /// For a client to finish the TLS handshake.
 const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
@@ -134,11 +136,15 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, remote: SocketAddr, tls: bool) 
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         let _counted = counted;
+        let mut stream = stream;
         let ip = remote.ip().to_canonical();
+        let Some(source) = source(&worker, &mut stream, ip).await else {
+            return;
+        };
         // Each stage is a box of its own and gone before the next: what a connection holds while it idles is
         // what its present stage needs, and not the most that any stage of any protocol would.
         if tls {
-            if let Some((conn, stream)) = Box::pin(handshake(worker, guard, stream, ip)).await {
+            if let Some((conn, stream)) = Box::pin(handshake(worker, guard, stream, source)).await {
                 let (_, session) = stream.get_ref();
                 if session.alpn_protocol() == Some(b"h2") {
                     Box::pin(serve_http2(conn, *stream, Vec::new())).await;
@@ -148,7 +154,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, remote: SocketAddr, tls: bool) 
             }
             return;
         }
-        let client = ClientInfo::new(ip, false, &worker.shared.options.trusted_proxies);
+        let client = source.client(&worker, false);
         let conn = Rc::new(Conn {
             worker,
             guard,
@@ -165,18 +171,55 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, remote: SocketAddr, tls: bool) 
     });
 }
 
+/// Where a connection comes from.
+#[derive(Clone, Copy)]
+struct Source {
+    ip: IpAddr,
+    /// Whether that is who speaks, and not a proxy that does not say for whom.
+    known: bool,
+}
+
+impl Source {
+    /// The client of the connection. A proxy's headers are not believed on a connection that it says is nobody's.
+    fn client(self, worker: &Worker, https: bool) -> ClientInfo {
+        let trusted = match self.known {
+            true => worker.shared.options.trusted_proxies.as_slice(),
+            false => &[],
+        };
+        ClientInfo::new(self.ip, https, trusted)
+    }
+}
+
+/// Who is at the other end, which trusted proxies may have to say first; `None` if they do not.
+async fn source(worker: &Worker, stream: &mut TcpStream, ip: IpAddr) -> Option<Source> {
+    let options = &worker.shared.options;
+    if !options.proxy_protocol || !sanitize::contains(&options.trusted_proxies, ip) {
+        return Some(Source { ip, known: true });
+    }
+    let header = Box::pin(proxy_protocol::read(stream));
+    match tokio::time::timeout(proxy_protocol::DEADLINE, header).await {
+        Ok(Ok(Speaks::For(ip))) => Some(Source { ip, known: true }),
+        Ok(Ok(Speaks::ForNobody)) => Some(Source { ip, known: false }),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, proxy = %ip, "a connection without a PROXY header was closed");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
 /// The TLS handshake; `None` if it failed.
 async fn handshake(
     worker: Rc<Worker>,
     guard: Arc<Guard>,
     stream: TcpStream,
-    ip: IpAddr,
+    source: Source,
 ) -> Option<(Rc<Conn>, Box<TlsStream<TcpStream>>)> {
     let acceptor = TlsAcceptor::from(Arc::clone(&worker.shared.tls));
     let stream = match tokio::time::timeout(TLS_HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(error)) => {
-            tracing::debug!(%error, client = %ip, "TLS handshake failed");
+            tracing::debug!(%error, client = %source.ip, "TLS handshake failed");
             worker.shared.metrics.tls_failure();
             return None;
         }
@@ -187,7 +230,7 @@ async fn handshake(
     };
     let (_, session) = stream.get_ref();
     let sni = session.server_name().map(str::to_ascii_lowercase);
-    let client = ClientInfo::new(ip, true, &worker.shared.options.trusted_proxies);
+    let client = source.client(&worker, true);
     let conn = Conn {
         worker,
         guard,

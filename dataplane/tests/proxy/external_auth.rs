@@ -21,10 +21,12 @@ use tokio::net::TcpStream;
 
 use crate::support::{Hale, Origin, Shop, dead, header, policy, ready, request, text};
 
+type Questions = Arc<Mutex<Vec<(Method, Uri, HeaderMap)>>>;
+
 /// A service that answers questions in one way, and remembers them.
 struct Judge {
     origin: Origin,
-    asked: Arc<Mutex<Vec<(Method, Uri, HeaderMap)>>>,
+    asked: Questions,
 }
 
 impl Judge {
@@ -41,7 +43,7 @@ impl Judge {
     }
 
     fn script(
-        asked: &Arc<Mutex<Vec<(Method, Uri, HeaderMap)>>>,
+        asked: &Questions,
         answer: fn() -> http::response::Builder,
     ) -> impl Fn(Request<hyper::body::Incoming>) -> std::future::Ready<Response<Full<Bytes>>>
     + Clone

@@ -23,6 +23,7 @@ mod own_checks;
 mod paths;
 mod peers;
 mod protection;
+mod proxy_protocol;
 mod rate_limit;
 mod reasons;
 mod retries;
