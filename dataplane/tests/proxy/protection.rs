@@ -1,7 +1,7 @@
 //! The adversary: no spelling, method, protocol or trick gets an answer out of a protected path without its
 //! credential.
 //!
-//! What decides is not what Hale answers but what the origin was sent: it keeps every request, and [`reached`]
+//! What decides is not what Hale answers but what the origin was sent: it keeps every request, and [`judge`]
 //! reads their targets in each way that usual servers read them. `/` beside the protected `/admin` is open and
 //! leads to the same origin, so that whatever Hale takes for another path is told by the origin's records.
 
@@ -19,9 +19,13 @@ use hale_dataplane::{
 };
 
 use crate::{support::Shop, wire::Recorder};
+use judge::reached;
 
+mod detours;
+mod hosts;
 mod http2;
 mod identity;
+mod judge;
 mod paths;
 mod smuggling;
 mod swap;
@@ -282,118 +286,4 @@ fn routes(shop: &Shop, prefixes: &[(&str, RequestPolicy)]) -> Vec<Route> {
         .collect();
     routes.sort_by(|a, b| a.path.cmp(&b.path));
     routes
-}
-
-/// Requests that the origin was sent and that some usual server would take for the protected path.
-fn reached(recorder: &Recorder) -> Vec<String> {
-    let seen = recorder.seen().into_iter();
-    seen.filter(|request| is_admin(request)).collect()
-}
-
-/// Whether some usual server would take this request for one below `/admin`.
-fn is_admin(request: &str) -> bool {
-    let target = request.split(' ').nth(1).unwrap_or_default();
-    let told = ["x-original-url", "x-rewrite-url"].into_iter();
-    let told = told.flat_map(|name| crate::wire::values(request, name));
-    std::iter::once(target)
-        .chain(told)
-        .any(|target| readings(target).any(|path| path == "/admin" || path.starts_with("/admin/")))
-}
-
-/// A target as servers read it: with `;parameters`, without those that are written plainly, and without those
-/// that are escaped, too; decoded once; slashes merged, dots resolved.
-fn readings(target: &str) -> impl Iterator<Item = String> {
-    let path = target.split(['?', '#']).next().unwrap_or_default();
-    let path = match path.split_once("://") {
-        Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
-        None => path,
-    };
-    let decoded = decode(path);
-    let stripped = decode(&without_parameters(path));
-    let both = without_parameters(&decoded);
-    [decoded, stripped, both]
-        .into_iter()
-        .map(|path| resolve(&path))
-}
-
-fn without_parameters(path: &str) -> String {
-    let segments = path.split('/');
-    let plain = segments.map(|segment| segment.split(';').next().unwrap_or_default());
-    plain.collect::<Vec<_>>().join("/")
-}
-
-fn decode(path: &str) -> String {
-    let mut bytes = path.bytes();
-    let mut out = Vec::new();
-    while let Some(byte) = bytes.next() {
-        let digits = bytes.as_slice_hex();
-        match (byte, digits) {
-            (b'%', Some(value)) => {
-                bytes.nth(1);
-                out.push(value);
-            }
-            _ => out.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-trait Hex {
-    /// The value of the two hexadecimal digits that come next.
-    fn as_slice_hex(&self) -> Option<u8>;
-}
-
-impl Hex for std::str::Bytes<'_> {
-    fn as_slice_hex(&self) -> Option<u8> {
-        let mut ahead = self.clone();
-        let mut digit = || char::from(ahead.next()?).to_digit(16);
-        let (high, low) = (digit()?, digit()?);
-        u8::try_from(high * 16 + low).ok()
-    }
-}
-
-fn resolve(path: &str) -> String {
-    let path = path.split('\0').next().unwrap_or_default();
-    let mut kept: Vec<&str> = Vec::new();
-    for segment in path.split(['/', '\\']) {
-        match segment {
-            "" | "." => {}
-            ".." => {
-                kept.pop();
-            }
-            segment => kept.push(segment),
-        }
-    }
-    format!("/{}", kept.join("/"))
-}
-
-#[test]
-fn the_judge_sees_what_servers_see() {
-    let sees = |target: &str| is_admin(&format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n"));
-    for target in [
-        "/admin",
-        "//admin/x",
-        "/./admin",
-        "/x/../admin",
-        "/%61dmin",
-        "/admin;x",
-        "/;/admin",
-        "/admin%3Bx",
-        "/public/..;/admin",
-        "/public/..%3b/admin",
-        "/admin/..%3B/y",
-        "/;/admin/..%3B/..%3B/y",
-        "/%2e%2e/admin",
-        "/%2fadmin",
-        "/admin%00",
-        "/\\admin",
-        "http://other/admin?x",
-        "/admin#x",
-    ] {
-        assert!(sees(target), "{target}");
-    }
-    for target in ["/", "/administrator", "/x/admin", "/%2561dmin", "/?/admin"] {
-        assert!(!sees(target), "{target}");
-    }
-    assert!(is_admin("GET / HTTP/1.1\r\nX-Original-URL: /admin\r\n\r\n"));
 }
