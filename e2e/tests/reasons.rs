@@ -98,7 +98,11 @@ impl Fault {
             &url,
         ];
         until(&format!("hale why {url}"), RETOLD, || async {
-            let text = stage.world.cluster.kubectl(&why).await?;
+            // It ends with 2, which kubectl makes an error, where the request would be refused.
+            let text = match stage.world.cluster.kubectl(&why).await {
+                Ok(text) => text,
+                Err(refused) => format!("{refused:#}"),
+            };
             for wanted in self.why {
                 ensure!(text.contains(wanted), "no {wanted:?} in\n{text}");
             }
@@ -121,7 +125,7 @@ pub(crate) async fn each_fault_of_pods_has_its_reason_wherever_one_looks(
             policy: "timeouts: {connect: 1s}",
             reason: "PodsNotScheduled",
             described: &["PodsNotScheduled", "node"],
-            why: &["PodsNotScheduled", "didn't match"],
+            why: &["PodsNotScheduled", "wait for a node"],
         },
         Fault {
             name: "wrongport",
@@ -217,6 +221,8 @@ pub(crate) async fn an_upstream_at_its_limit_says_so(stage: &Stage) -> anyhow::R
             let answer = ask.send(door).await?;
             let seen = answer.header("x-hale-reason").to_owned();
             ensure!(seen == "QueueTimeout", "{seen}: {}", answer.summary());
+            let saturated = answer.json()?["peers"]["byReason"]["Saturated"].as_u64();
+            ensure!(saturated == Some(1), "{}", answer.summary());
             Ok(())
         })
         .await?;
