@@ -12,10 +12,13 @@ use self::{
     credential::{Claim, UserPass},
     successes::Successes,
 };
-use super::{Asked, Credential, Decision, Granted, Outcome, password::Users};
+use super::{
+    Asked, Credential, Decision, Granted, Outcome,
+    password::{User, Users},
+};
 use crate::{
     config::{self, Resolved},
-    hashing::Hashing,
+    hashing::{Busy, Hashing},
 };
 
 mod credential;
@@ -63,33 +66,44 @@ impl Basic {
         let Some(user) = users.find(given.user()) else {
             return Decision::Denied(Outcome::UnknownConsumer);
         };
-        let mark = self.successes.mark(user, given.password());
-        if !self.successes.has(mark.as_ref()) {
-            let right = if user.hash.is_quick() {
-                user.hash.verify(given.password())
-            } else {
-                let hash = Arc::clone(&user.hash);
-                match hashing
-                    .run(client, move || hash.verify(given.password()))
-                    .await
-                {
-                    Ok(right) => right,
-                    Err(busy) => {
-                        return Decision::Unavailable(Outcome::Overloaded, busy.to_string());
-                    }
-                }
-            };
-            match (user.exists, right) {
-                (true, true) => self.successes.add(mark),
-                (true, false) => return Decision::Denied(Outcome::WrongCredential),
-                (false, _) => return Decision::Denied(Outcome::UnknownConsumer),
-            }
+        let right = if user.hash.is_quick() {
+            Ok(user.hash.verify(given.password()))
+        } else {
+            self.remembered_or_hashed(user, given, client, hashing)
+                .await
+        };
+        match (right, user.exists) {
+            (Ok(true), true) => {}
+            (Ok(false), true) => return Decision::Denied(Outcome::WrongCredential),
+            (Ok(_), false) => return Decision::Denied(Outcome::UnknownConsumer),
+            (Err(busy), _) => return Decision::Unavailable(Outcome::Overloaded, busy.to_string()),
         }
         Decision::Granted(Granted {
             consumer: Some(Arc::clone(&user.name)),
             headers: Vec::new(),
             credential: Credential::Headers(vec![header::AUTHORIZATION]),
         })
+    }
+
+    async fn remembered_or_hashed(
+        &self,
+        user: &User,
+        given: UserPass,
+        client: IpAddr,
+        hashing: &Hashing,
+    ) -> Result<bool, Busy> {
+        let mark = self.successes.mark(user, given.password());
+        if self.successes.has(mark.as_ref()) {
+            return Ok(true);
+        }
+        let hash = Arc::clone(&user.hash);
+        let right = hashing
+            .run(client, move || hash.verify(given.password()))
+            .await?;
+        if right && user.exists {
+            self.successes.add(mark);
+        }
+        Ok(right)
     }
 
     pub(super) fn unavailable(&self) -> Option<&str> {

@@ -7,8 +7,10 @@ mod support;
 mod wire;
 
 mod access;
+mod api_key;
 mod attempts;
 mod balancing;
+mod basic_auth;
 mod basics;
 mod cors;
 mod external_auth;

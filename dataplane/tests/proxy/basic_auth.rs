@@ -1,0 +1,492 @@
+//! User and password, and what every method has in common: who goes upstream, and what does not.
+
+use std::{sync::Arc, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use hale_dataplane::{
+    auth::password::Users,
+    config::{
+        Auth, AuthMethod, AuthRules, Basic, Config, HostPattern, ObjectRef, PathRule, Problem,
+        Resolved, VirtualHost,
+    },
+    reason::Reason,
+};
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::{body::Incoming, client::conn::http2::SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::Instant,
+};
+
+use crate::{
+    support::{Hale, Shop, until},
+    wire::{Recorder, body, get, status, talk, values},
+};
+
+const FILE: &[u8] = include_bytes!("../htpasswd/apache");
+
+/// Rules that only these methods fulfil.
+pub(crate) fn rules(methods: Vec<AuthMethod>) -> AuthRules {
+    AuthRules {
+        source: ObjectRef {
+            kind: "UpstreamPolicy",
+            namespace: "shop".into(),
+            name: "web".into(),
+        },
+        methods,
+        exempt_paths: Vec::new(),
+        forward_credential: false,
+    }
+}
+
+/// A shop that is protected by these rules.
+pub(crate) fn protected(recorder: &Recorder, rules: AuthRules) -> Shop {
+    let mut shop = Shop::of(&[recorder.origin.address]);
+    shop.policy.auth = Auth::AnyOf(Arc::new(rules));
+    shop
+}
+
+fn basic(file: &[u8]) -> AuthMethod {
+    AuthMethod::Basic(Basic {
+        realm: "Hale".into(),
+        users: Resolved::Known(Users::from_htpasswd(file).0),
+    })
+}
+
+fn credential(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+}
+
+fn line(user: &str, password: &str) -> String {
+    format!("authorization: {}\r\n", credential(user, password))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_with_their_password_are_let_in() {
+    let recorder = Recorder::new().await;
+    let hale = protected(&recorder, rules(vec![basic(FILE)])).serve();
+    let users = [
+        ("bcrypt", "correct horse"),
+        ("bcrypt-4", "colon:in:it"),
+        ("sha1", "sesame"),
+        ("sha256", "pässwörd"),
+        ("sha512", "密码"),
+        ("apr1", "battery staple"),
+    ];
+    for (user, password) in users {
+        let response = talk(&hale, get("/", &line(user, password))).await;
+        assert_eq!(status(&response), "200", "{user}");
+        let request = recorder.seen().pop().unwrap();
+        assert_eq!(values(&request, "x-hale-consumer"), [user]);
+        assert_eq!(values(&request, "x-hale-auth"), ["basic"]);
+        assert!(values(&request, "authorization").is_empty());
+    }
+    let before = recorder.seen().len();
+    for lines in [
+        String::new(),
+        line("sha1", "wrong"),
+        line("bcrypt-4", "sesame"),
+        line("nobody", "sesame"),
+        line("sha1", ""),
+        line("", "sesame"),
+        line("refused-plain", "plain"),
+        line("sha1", "sesame") + &line("sha1", "sesame"),
+        line("sha1", "sesame") + "authorization: Bearer x\r\n",
+        "authorization: Basic\r\n".to_owned(),
+        "authorization: Bearer x\r\n".to_owned(),
+        "proxy-authorization: Basic c2hhMTpzZXNhbWU=\r\n".to_owned(),
+    ] {
+        let response = talk(&hale, get("/", &lines)).await;
+        assert_eq!(status(&response), "401", "{lines}");
+        let challenges = values(&response, "www-authenticate");
+        assert_eq!(challenges, ["Basic realm=\"Hale\", charset=\"UTF-8\""]);
+        assert_eq!(values(&response, "x-hale-reason"), ["AuthRequired"]);
+    }
+    assert_eq!(recorder.seen().len(), before, "nothing of it was forwarded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_users_and_wrong_passwords_are_told_the_same() {
+    let recorder = Recorder::new().await;
+    let hale = protected(&recorder, rules(vec![basic(FILE)])).serve();
+    let mut told = Vec::new();
+    for lines in [
+        line("bcrypt-4", "wrong"),
+        line("nobody", "wrong"),
+        "authorization: Basic !\r\n".to_owned(),
+    ] {
+        let response = talk(&hale, get("/", &lines)).await;
+        let id = values(&response, "x-request-id");
+        let date = values(&response, "date");
+        let mut same = response.clone();
+        for own in id.iter().chain(&date) {
+            same = same.replace(own, "");
+        }
+        told.push(same);
+    }
+    assert_eq!(told[0], told[1]);
+    assert_eq!(told[0], told[2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_cannot_say_who_they_are() {
+    let recorder = Recorder::new().await;
+    let mut rules = rules(vec![basic(FILE)]);
+    rules.exempt_paths = vec![PathRule::exact("/healthz").unwrap()];
+    let hale = protected(&recorder, rules).serve();
+    for spoof in [
+        "x-hale-consumer: root\r\n",
+        "X-Hale-Consumer: root\r\nX-HALE-CONSUMER: root\r\n",
+        "x_hale_consumer: root\r\nX-Hale_Consumer: root\r\nx_hale_auth: root\r\n",
+        "x-hale-auth: root\r\nx-hale-consumer: root\r\nx-hale-consumer: root\r\n",
+        "connection: x-hale-consumer, x-hale-auth, X-Hale-Consumer\r\nx-hale-consumer: root\r\n",
+        "connection: authorization\r\n",
+    ] {
+        for (path, lines, who) in [
+            ("/", line("sha1", "sesame"), vec!["sha1"]),
+            ("/healthz", String::new(), vec![]),
+        ] {
+            let request = format!("GET {path} HTTP/1.1\r\nhost: shop.test\r\n{lines}{spoof}");
+            let request = match request.contains("connection: ") {
+                true => request.replace("connection: ", "connection: close, "),
+                false => request + "connection: close\r\n",
+            };
+            let response = talk(&hale, request + "\r\n").await;
+            assert_eq!(status(&response), "200", "{spoof}");
+            let seen = recorder.seen().pop().unwrap();
+            assert_eq!(values(&seen, "x-hale-consumer"), who, "{seen}");
+            assert!(!seen.contains("root"), "{seen}");
+            assert!(!seen.to_ascii_lowercase().contains("x_hale"), "{seen}");
+            assert!(values(&seen, "authorization").is_empty(), "{seen}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_goes_on_where_the_policy_says_so() {
+    let recorder = Recorder::new().await;
+    let mut rules = rules(vec![basic(FILE)]);
+    rules.forward_credential = true;
+    let hale = protected(&recorder, rules).serve();
+    let response = talk(&hale, get("/", &line("sha1", "sesame"))).await;
+    assert_eq!(status(&response), "200");
+    let request = recorder.only();
+    let sent = credential("sha1", "sesame");
+    assert_eq!(values(&request, "authorization"), [sent.as_str()]);
+    assert_eq!(values(&request, "x-hale-consumer"), ["sha1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_secret_nobody_is_let_in() {
+    let recorder = Recorder::new().await;
+    let missing = || {
+        AuthMethod::Basic(Basic {
+            realm: "Hale".into(),
+            users: Resolved::Unavailable("Secret shop/users does not exist".into()),
+        })
+    };
+    for methods in [vec![missing()], vec![basic(b"")], vec![basic(b"a:plain")]] {
+        let hale = protected(&recorder, rules(methods)).serve();
+        for lines in [
+            String::new(),
+            line("a", "plain"),
+            "authorization: x\r\n".to_owned(),
+        ] {
+            let response = talk(&hale, get("/", &lines)).await;
+            assert_eq!(status(&response), "503", "{response}");
+            assert_eq!(values(&response, "x-hale-reason"), ["AuthUnavailable"]);
+        }
+    }
+    let both = protected(&recorder, rules(vec![missing(), basic(FILE)])).serve();
+    let response = talk(&both, get("/", &line("sha1", "sesame"))).await;
+    assert_eq!(
+        status(&response),
+        "503",
+        "the first cannot judge what is for it"
+    );
+    assert_eq!(status(&talk(&both, get("/", "")).await), "401");
+    let mut shop = Shop::of(&[recorder.origin.address]);
+    shop.policy.auth = Auth::Unavailable(Problem {
+        reason: Reason::AuthUnavailable,
+        message: "no such policy".into(),
+    });
+    let response = talk(&shop.serve(), get("/", &line("sha1", "sesame"))).await;
+    assert_eq!(status(&response), "503");
+    assert!(recorder.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_password_counts_at_once() {
+    let recorder = Recorder::new().await;
+    let mut shop = protected(&recorder, rules(vec![basic(FILE)]));
+    let hale = shop.serve();
+    let old = get("/", &line("bcrypt-4", "colon:in:it"));
+    for _ in 0..2 {
+        assert_eq!(status(&talk(&hale, &old).await), "200");
+    }
+    let text = String::from_utf8(FILE.to_vec()).unwrap();
+    let other = text.lines().find_map(|line| line.strip_prefix("bcrypt:"));
+    let rotated = format!("bcrypt-4:{}", other.unwrap());
+    let rotated = rules(vec![basic(rotated.as_bytes())]);
+    shop.policy.auth = Auth::AnyOf(Arc::new(rotated));
+    hale.dataplane.publish(shop.config());
+    assert_eq!(status(&talk(&hale, &old).await), "401");
+    let new = get("/", &line("bcrypt-4", "correct horse"));
+    assert_eq!(status(&talk(&hale, &new).await), "200");
+}
+
+async fn http2(hale: &Hale) -> SendRequest<Full<Bytes>> {
+    let stream = TcpStream::connect(hale.address).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn http2_get(user: &str, password: &str) -> Request<Full<Bytes>> {
+    Request::get("http://shop.test/")
+        .header("authorization", credential(user, password))
+        .body(Full::default())
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_http2() {
+    let recorder = Recorder::new().await;
+    let hale = protected(&recorder, rules(vec![basic(FILE)])).serve();
+    let mut client = http2(&hale).await;
+    let mut request = http2_get("apr1", "battery staple");
+    request
+        .headers_mut()
+        .insert("x-hale-consumer", "root".parse().unwrap());
+    let response = client.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let request = recorder.only();
+    assert_eq!(values(&request, "x-hale-consumer"), ["apr1"]);
+    assert!(values(&request, "authorization").is_empty());
+    let response = client.send_request(http2_get("apr1", "x")).await.unwrap();
+    assert_eq!(response.status(), 401);
+    assert!(response.headers().contains_key("www-authenticate"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_clients_are_told_in_grpc() {
+    let recorder = Recorder::new().await;
+    let hale = protected(&recorder, rules(vec![basic(FILE)])).serve();
+    let mut client = http2(&hale).await;
+    let call = |credential: Option<String>| {
+        let mut call = Request::post("http://shop.test/shop.Cart/Get")
+            .header("content-type", "application/grpc+proto")
+            .header("te", "trailers");
+        if let Some(credential) = credential {
+            call = call.header("authorization", credential);
+        }
+        call.body(Full::new(Bytes::from_static(b"\0\0\0\0\x02hi")))
+            .unwrap()
+    };
+    for refused in [None, Some(credential("sha256", "wrong"))] {
+        let response = client.send_request(call(refused)).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["grpc-status"], "16");
+        assert_eq!(response.headers()["x-hale-reason"], "AuthRequired");
+    }
+    assert!(recorder.seen().is_empty());
+    let good = call(Some(credential("sha256", "pässwörd")));
+    let response = client.send_request(good).await.unwrap();
+    assert!(!response.headers().contains_key("grpc-status"));
+    assert_eq!(recorder.seen().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_needs_a_credential() {
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: close, upgrade\r\nupgrade: websocket\r\n\
+                  sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let recorder = Recorder::answering(answer).await;
+    let hale = protected(&recorder, rules(vec![basic(FILE)])).serve();
+    let upgrade = |lines: &str| {
+        format!(
+            "GET /chat HTTP/1.1\r\nhost: shop.test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
+        )
+    };
+    for lines in [String::new(), line("bcrypt-4", "wrong")] {
+        let mut stream = TcpStream::connect(hale.address).await.unwrap();
+        let request = upgrade(&lines);
+        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes())
+            .await
+            .unwrap();
+        let response = crate::wire::read_until(&mut stream, "\r\n\r\n").await;
+        assert_eq!(status(&response), "401");
+    }
+    assert!(recorder.seen().is_empty());
+    let response = talk(&hale, upgrade(&line("bcrypt-4", "colon:in:it"))).await;
+    assert_eq!(status(&response), "101");
+    let request = recorder.only();
+    assert_eq!(values(&request, "x-hale-consumer"), ["bcrypt-4"]);
+    assert!(values(&request, "authorization").is_empty());
+    assert!(body(&request).is_empty());
+}
+
+/// A user whose password takes seconds to compare, and is not known to anybody.
+fn slow() -> AuthMethod {
+    let text = String::from_utf8(FILE.to_vec()).unwrap();
+    let hash = text
+        .lines()
+        .find_map(|line| line.strip_prefix("bcrypt-10:"));
+    let hash = hash.unwrap().replace("$10$", "$14$");
+    basic(format!("slow:{hash}").as_bytes())
+}
+
+/// The shop on its host is protected; on every other host it is open.
+fn half_open(recorder: &Recorder, method: AuthMethod) -> Config {
+    let mut config = protected(recorder, rules(vec![method])).config();
+    let open = Shop::of(&[recorder.origin.address]).config();
+    let shop = std::mem::take(&mut config.hosts).remove(0);
+    config.hosts = vec![VirtualHost {
+        host: HostPattern::parse("shop.test").unwrap(),
+        ..shop
+    }];
+    config.hosts.extend(open.hosts);
+    config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_that_do_not_fit_are_refused_and_those_of_who_left_forgotten() {
+    let recorder = Recorder::new().await;
+    let hale = Hale::start(half_open(&recorder, slow()));
+    let threads = std::thread::available_parallelism().unwrap().get();
+    let taken = (threads / 2).max(1) + 16;
+    let mut client = http2(&hale).await;
+    let mut guesses = FuturesUnordered::new();
+    for _ in 0..taken + 4 {
+        guesses.push(client.send_request(http2_get("slow", "guess")));
+    }
+    for _ in 0..4 {
+        let response = guesses.next().await.unwrap().unwrap();
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["x-hale-reason"], "Overloaded");
+    }
+    let open = || {
+        let request = Request::get("http://open.test/");
+        request.body(Full::default()).unwrap()
+    };
+    let response = client.send_request(open()).await.unwrap();
+    assert_eq!(response.status(), 200, "others are served");
+    drop(guesses);
+    until("the queue is free again", async || {
+        let mut again = FuturesUnordered::new();
+        for _ in 0..16 {
+            again.push(client.send_request(http2_get("slow", "guess")));
+        }
+        let response = client.send_request(open()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let early: Option<Option<hyper::Result<Response<Incoming>>>> = again.next().now_or_never();
+        early.is_none()
+    })
+    .await;
+}
+
+/// Whether to measure: `HALE_MEASURE=1 cargo test -p hale-dataplane --test proxy measured -- --nocapture`.
+fn measuring() -> bool {
+    std::env::var_os("HALE_MEASURE").is_some()
+}
+
+fn quantile(times: &mut [Duration], part: f64) -> Duration {
+    times.sort();
+    times[((times.len() - 1) as f64 * part) as usize]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn measured_unknown_users_take_as_long_as_wrong_passwords() {
+    let tries = if measuring() { 10_000 } else { 10 };
+    let recorder = Recorder::new().await;
+    for name in ["bcrypt-4", "sha256", "apr1", "sha1"] {
+        let text = String::from_utf8(FILE.to_vec()).unwrap();
+        let own = text.lines().find(|line| line.starts_with(name)).unwrap();
+        let hale = protected(&recorder, rules(vec![basic(own.as_bytes())])).serve();
+        let mut client = http2(&hale).await;
+        let mut times = [Vec::new(), Vec::new()];
+        for turn in 0..tries {
+            // Names of the same length, each first in every other turn.
+            for which in [turn % 2, 1 - turn % 2] {
+                let unknown = "x".repeat(name.len());
+                let request = http2_get([name, &unknown][which], "wrong");
+                let begun = Instant::now();
+                let response = client.send_request(request).await.unwrap();
+                times[which].push(begun.elapsed());
+                assert_eq!(response.status(), 401);
+            }
+        }
+        let [wrong, unknown] = times.map(|mut times| quantile(&mut times, 0.5).as_secs_f64());
+        if measuring() {
+            let percent = (unknown / wrong - 1.0) * 100.0;
+            println!("{name}: wrong {wrong:.6} s, unknown {unknown:.6} s, {percent:+.2} %");
+            assert!(percent.abs() < 5.0);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn measured_guesses_do_not_slow_an_open_route() {
+    let seconds = if measuring() { 20 } else { 1 };
+    let recorder = Recorder::new().await;
+    let hale = Hale::start(half_open(&recorder, basic(FILE)));
+    let guess = get("/", &line("bcrypt-10", "guess"));
+    let address = hale.address;
+    let flood = tokio::spawn(async move {
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        let mut answers = FuturesUnordered::new();
+        for number in 0..200 * seconds {
+            tick.tick().await;
+            // Of eight clients, so that the queue is full.
+            let client = format!("127.0.0.{}:0", 2 + number % 8).parse().unwrap();
+            let guess = guess.clone();
+            answers.push(tokio::spawn(async move {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind(client).unwrap();
+                let mut stream = socket.connect(address).await.unwrap();
+                tokio::io::AsyncWriteExt::write_all(&mut stream, guess.as_bytes())
+                    .await
+                    .unwrap();
+                let response = crate::wire::read_until(&mut stream, "\r\n\r\n").await;
+                status(&response).to_owned()
+            }));
+        }
+        let mut statuses = Vec::new();
+        while let Some(answer) = answers.next().await {
+            statuses.push(answer.unwrap());
+        }
+        statuses
+    });
+    let mut client = http2(&hale).await;
+    let mut times = Vec::new();
+    let mut tick = tokio::time::interval(Duration::from_millis(2));
+    while !flood.is_finished() {
+        tick.tick().await;
+        let request = Request::get("http://open.test/");
+        let request = request.body(Full::default()).unwrap();
+        let begun = Instant::now();
+        let response = client.send_request(request).await.unwrap();
+        times.push(begun.elapsed());
+        assert_eq!(response.status(), 200);
+    }
+    let statuses = flood.await.unwrap();
+    let count = |wanted: &str| statuses.iter().filter(|status| *status == wanted).count();
+    assert_eq!(count("401") + count("503"), statuses.len());
+    assert!(count("401") > 0);
+    if measuring() {
+        let (p50, p99) = (quantile(&mut times, 0.5), quantile(&mut times, 0.99));
+        let (denied, busy) = (count("401"), count("503"));
+        println!(
+            "open route: p50 {p50:?}, p99 {p99:?} of {}; 401: {denied}, 503: {busy}",
+            times.len()
+        );
+        assert!(p99 < Duration::from_millis(20));
+    }
+}
