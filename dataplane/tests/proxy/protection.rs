@@ -21,6 +21,7 @@ use hale_dataplane::{
 use crate::{support::Shop, wire::Recorder};
 use judge::reached;
 
+mod credentials;
 mod detours;
 mod hosts;
 mod http2;

@@ -1,6 +1,6 @@
 //! Ways around a policy that lead through something else: another policy, a path that is exempt, a header.
 
-use hale_dataplane::config::{Auth, AuthRules, Config, PathRule, RequestPolicy};
+use hale_dataplane::config::{Auth, AuthRules, Config, PathRule};
 
 use super::{
     EXHAUSTED, any_of, config,

@@ -9,7 +9,7 @@ pub(super) fn reached(recorder: &Recorder) -> Vec<String> {
 }
 
 /// Whether some usual server would take this request for one below `/admin`.
-fn is_admin(request: &str) -> bool {
+pub(super) fn is_admin(request: &str) -> bool {
     let target = request.split(' ').nth(1).unwrap_or_default();
     let told = ["x-original-url", "x-rewrite-url"].into_iter();
     let told = told.flat_map(|name| values(request, name));
