@@ -110,7 +110,8 @@ pub struct Jwt {
     pub keys: JwtKeys,
     /// What may have signed; a key is used with algorithms of its own kind alone.
     pub algorithms: Vec<JwtAlgorithm>,
-    /// Claims that must be there: a string that equals one of the values, or an array that has one.
+    /// Claims that must be there: a string, number or boolean that reads as one of the values, or an array that
+    /// has one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub required_claims: Vec<RequiredClaim>,
     /// Scopes that must all be in `scope` (separated by spaces) or `scp` (an array).
@@ -119,14 +120,16 @@ pub struct Jwt {
     /// Claims that go upstream.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub claims_to_headers: Vec<ClaimToHeader>,
-    /// The claim that names the consumer. Default `sub`.
+    /// The claim that names the consumer: a string of at most 255 bytes. A token without it has no consumer.
+    /// Default `sub`.
     pub consumer_claim: String,
     /// How far `exp` and `nbf` may be off. Default 60 s.
     #[serde(with = "duration::plain")]
     pub clock_skew: Duration,
 }
 
-/// A claim that must be there. `claim` is a path of names, joined by dots, into objects.
+/// A claim that must be there. `claim` is a path of names, joined by dots, into objects; a name that has dots
+/// itself is found, too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RequiredClaim {

@@ -18,6 +18,7 @@ mod framing;
 mod grpc;
 mod headers;
 mod health;
+mod jwt;
 mod limits;
 mod observed;
 mod outlier;

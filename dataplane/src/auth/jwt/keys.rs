@@ -37,7 +37,7 @@ struct Key {
 
 enum Verifier {
     Public(ParsedPublicKey),
-    Shared(hmac::Key),
+    Shared(Box<hmac::Key>),
 }
 
 /// What came of a signature.
@@ -268,7 +268,12 @@ fn oct(key: &[u8]) -> Parsed {
         .into_iter()
         .filter(|(_, _, least)| key.len() >= *least);
     let uses: Vec<_> = long_enough
-        .map(|(algorithm, kind, _)| (algorithm, Verifier::Shared(hmac::Key::new(kind, key))))
+        .map(|(algorithm, kind, _)| {
+            (
+                algorithm,
+                Verifier::Shared(Box::new(hmac::Key::new(kind, key))),
+            )
+        })
         .collect();
     if uses.is_empty() {
         return Err("a symmetric key has fewer than 32 bytes");

@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use super::KeySet;
 use crate::{config::RemoteKeys, health::Prober, outbound::Reach};
-use feed::Feed;
+pub(super) use feed::Feed;
 
 /// Where the keys of a policy come from.
 pub(crate) struct Endpoint {
     config: RemoteKeys,
     /// There once the table is published.
-    feed: OnceLock<Arc<Feed>>,
+    pub(super) feed: OnceLock<Arc<Feed>>,
 }
 
 impl Endpoint {

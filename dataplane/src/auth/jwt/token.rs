@@ -67,6 +67,13 @@ impl<'a> Token<'a> {
         else {
             return Err(Outcome::Malformed);
         };
+        // Read after the signature; what cannot be read is not worth a look at that.
+        if !claims
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        {
+            return Err(Outcome::Malformed);
+        }
         let decoded = decode(head)?;
         if decoded.len() > HEADER {
             return Err(Outcome::Malformed);

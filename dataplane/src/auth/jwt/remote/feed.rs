@@ -37,15 +37,15 @@ const WAITING: usize = 256;
 /// After the first failure; doubles with each…
 const RETRY: Duration = Duration::from_secs(1);
 /// …up to this.
-const RETRY_MOST: Duration = Duration::from_secs(60);
+const RETRY_MOST: Duration = Duration::from_secs(10);
 /// Keys are asked for no more often, whatever a policy says.
 const REFRESH_LEAST: Duration = Duration::from_secs(10);
 
 /// Numbers of fetched key sets, so that no two have the same; 0 is none.
 static GENERATION: AtomicU64 = AtomicU64::new(1);
 
-pub(super) struct Feed {
-    pub(super) config: RemoteKeys,
+pub(crate) struct Feed {
+    pub(crate) config: RemoteKeys,
     client: Result<Client, String>,
     state: ArcSwap<State>,
     /// Ticks after each answer, or failure to get one.
@@ -75,7 +75,7 @@ struct Fetched {
 
 impl Feed {
     /// Not asked yet; begins with what `like` has.
-    pub(super) fn new(config: &RemoteKeys, reach: Reach, like: Option<&Self>) -> Self {
+    pub(crate) fn new(config: &RemoteKeys, reach: Reach, like: Option<&Self>) -> Self {
         let roots = match &config.roots {
             None => Ok(None),
             Some(Resolved::Known(roots)) => Ok(Some(roots)),
@@ -99,14 +99,14 @@ impl Feed {
     }
 
     /// Those of the moment, unless they are too old.
-    pub(super) fn keys(&self) -> Option<(KeySet, u64)> {
+    pub(crate) fn keys(&self) -> Option<(KeySet, u64)> {
         let state = self.state.load();
         let fetched = state.fetched.as_ref()?;
         let fresh = fetched.at.elapsed() < self.config.stale.max(self.refresh());
         fresh.then(|| (fetched.keys.clone(), fetched.generation))
     }
 
-    pub(super) fn unavailable(&self) -> Option<String> {
+    pub(crate) fn unavailable(&self) -> Option<String> {
         if self.keys().is_some() {
             return None;
         }
@@ -118,8 +118,9 @@ impl Feed {
         })
     }
 
-    /// Waits while the endpoint is asked, and has it asked if that was not done for a while.
-    pub(super) async fn has_newer(&self, than: u64) -> bool {
+    /// Waits while the endpoint is asked, and has it asked if tokens did not do that for a while: whether there are
+    /// keys other than `than`, which is 0 for none.
+    pub(crate) async fn has_newer(&self, than: u64) -> bool {
         let newer = || {
             self.keys()
                 .is_some_and(|(_, generation)| generation != than)
@@ -131,12 +132,21 @@ impl Feed {
         let Ok(_place) = self.waiting.try_acquire() else {
             return false;
         };
-        if !self.asking.load(Ordering::Acquire) && !self.ask_again() {
-            return false;
-        }
-        // Whatever comes of the wait, the keys say.
-        let _ = timeout(WAIT, asked.changed()).await;
-        newer()
+        let wait = async {
+            // The answer that was under way when the token came may be older than its key.
+            while !newer() {
+                // Without keys it is asked all the time anyway, and a token has nothing to add.
+                let asked_again = || than != 0 && self.ask_again();
+                if !(self.asking.load(Ordering::Acquire) || asked_again()) {
+                    return false;
+                }
+                if asked.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        timeout(WAIT, wait).await.unwrap_or(false)
     }
 
     /// Whether it is asked once more, for this token or for another at the same time.
@@ -146,12 +156,18 @@ impl Feed {
         if last != 0 && now.saturating_sub(last) < AGAIN {
             return false;
         }
+        // First, so that nobody finds it neither asked nor to be asked.
+        self.asking.store(true, Ordering::Release);
         let order = Ordering::Relaxed;
         if self.again.compare_exchange(last, now, order, order).is_ok() {
-            self.asking.store(true, Ordering::Release);
             self.wake.notify_one();
         }
         true
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_asking(&self) -> bool {
+        self.asking.load(Ordering::Acquire)
     }
 
     fn refresh(&self) -> Duration {
@@ -159,7 +175,7 @@ impl Feed {
     }
 
     /// Asks until the feed is gone.
-    pub(super) async fn run(feed: Weak<Self>) {
+    pub(crate) async fn run(feed: Weak<Self>) {
         let mut failures = 0;
         while let Some(this) = feed.upgrade() {
             this.asking.store(true, Ordering::Release);
@@ -186,7 +202,8 @@ impl Feed {
         }
     }
 
-    async fn fetch(&self) -> Result<(), String> {
+    /// Asks once.
+    pub(crate) async fn fetch(&self) -> Result<(), String> {
         let client = self.client.as_ref().map_err(Clone::clone)?;
         let mut question = Request::new(Bytes::new());
         *question.uri_mut() = client.origin().path.clone().into();
@@ -226,7 +243,7 @@ impl Feed {
         }));
     }
 
-    fn failed(&self, problem: String) {
+    pub(crate) fn failed(&self, problem: String) {
         let old = self.state.load();
         if old.problem.as_ref() != Some(&problem) {
             let url = self.shown();
