@@ -43,7 +43,7 @@ pub(super) fn of(
             type_: "Programmed",
             status: Some(programmed.reason.status()),
             reason: programmed.reason.as_str(),
-            message: programmed.message.clone(),
+            message: protected(&programmed.message, &target.methods),
         },
     ];
     if !upstreams.is_empty() {
@@ -55,6 +55,14 @@ pub(super) fn of(
     all.into_iter()
         .map(|judged| judged.condition(before))
         .collect()
+}
+
+/// The message with the methods of which a request needs one: `in force: auth; protected by basic, jwt`.
+fn protected(message: &str, methods: &[&str]) -> String {
+    if methods.is_empty() {
+        return message.to_owned();
+    }
+    format!("{message}; protected by {}", methods.join(", "))
 }
 
 /// What conditions are written upon.

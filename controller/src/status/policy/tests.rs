@@ -384,3 +384,27 @@ fn tls_that_cannot_be_had_is_neither_health_nor_agreement() {
     let [value, reason, ..] = condition(&status, "ReadinessAgrees");
     assert_eq!((value.as_str(), reason.as_str()), ("Unknown", "NoPeers"));
 }
+
+#[test]
+fn the_methods_that_protect_a_target_are_told() {
+    let empty = report(Vec::new());
+    let message = |methods: &[&'static str]| {
+        let mut outcome = outcome();
+        outcome.targets[0].methods = methods.to_vec();
+        let (upstreams, disagreements) = (Upstreams::new(&empty), Disagreements::default());
+        let status = policy_status(
+            &outcome,
+            &upstreams,
+            &disagreements,
+            None,
+            CONTROLLER_NAME,
+            at(0),
+        );
+        condition(&status, "Programmed")[2].clone()
+    };
+    assert_eq!(message(&[]), "served");
+    assert_eq!(
+        message(&["basic", "accessKey"]),
+        "served; protected by basic, accessKey"
+    );
+}
