@@ -311,7 +311,9 @@ fn granted(
     let granted = grant(key, credential);
     match digests {
         Some(digests) if has_body => Decision::IfBody(granted, BodyCheck::Digests(digests)),
-        Some(digests) if !digests.clone().are_of_nothing() => Decision::Denied(Outcome::BodyMismatch),
+        Some(digests) if !digests.clone().are_of_nothing() => {
+            Decision::Denied(Outcome::BodyMismatch)
+        }
         _ => Decision::Granted(granted),
     }
 }
@@ -507,12 +509,16 @@ fn to_hex(bytes: &[u8]) -> Vec<u8> {
 
 /// `Tue, 20 Apr 2021 02:07:55 GMT` in seconds of Unix time.
 fn http_time(text: &str) -> Result<i64, Malformed> {
-    httpdate::parse_http_date(text).map(unix).map_err(|_| Malformed)
+    httpdate::parse_http_date(text)
+        .map(unix)
+        .map_err(|_| Malformed)
 }
 
 fn unix(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }
 
 #[cfg(test)]

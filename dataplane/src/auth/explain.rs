@@ -85,7 +85,14 @@ impl AuthGuard {
             Decision::Absent if self.methods.iter().all(Method::is_unavailable) => {
                 Some(self.why_unavailable())
             }
+            Decision::IfBody(..) => {
+                Some("the signature is good, if the body is the one that was signed".to_owned())
+            }
             _ => None,
+        };
+        let decision = match decision {
+            Decision::IfBody(granted, _) => Decision::Granted(granted),
+            decision => decision,
         };
         let (note, verdict) = self.verdict(kind, decision);
         let Note {

@@ -74,10 +74,12 @@ impl Upload {
                 let read = tokio::time::timeout(READ_TIME, self.read()).await;
                 let silent = Unmet::Unread(Outcome::Malformed, Reason::BodyTimeout);
                 let digest = read.unwrap_or(Err(silent))?;
-                pending.settle(digest.as_ref()).map_err(|outcome| match outcome {
-                    Outcome::Overloaded => Unmet::Unread(outcome, Reason::Overloaded),
-                    outcome => Unmet::Refused(outcome),
-                })
+                pending
+                    .settle(digest.as_ref())
+                    .map_err(|outcome| match outcome {
+                        Outcome::Overloaded => Unmet::Unread(outcome, Reason::Overloaded),
+                        outcome => Unmet::Refused(outcome),
+                    })
             }
         }
     }
@@ -86,7 +88,10 @@ impl Upload {
     async fn read(&mut self) -> Result<digest::Digest, Unmet> {
         let too_large = || Unmet::Unread(Outcome::BodyMismatch, Reason::BodyTooLarge);
         let mut hash = digest::Context::new(&digest::SHA256);
-        let told = self.incoming.as_ref().map(|incoming| incoming.size_hint().lower());
+        let told = self
+            .incoming
+            .as_ref()
+            .map(|incoming| incoming.size_hint().lower());
         if told.is_some_and(|told| told > READ_LIMIT as u64) {
             return Err(too_large());
         }

@@ -342,6 +342,7 @@ pub(super) async fn try_request(
         shared,
         worker: None,
         authority_service: route.authority_service.as_ref(),
+        request_id: None,
     };
     let tried = guard.try_request(&asked).await;
     if let Some(reason) = tried.reason {

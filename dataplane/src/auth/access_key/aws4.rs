@@ -83,10 +83,7 @@ fn in_header<'a>(request: &Signed<'a>, text: &'a str) -> Result<Claim<'a>, Outco
 }
 
 /// `X-Amz-Date`, else `Date`; it must be signed.
-fn header_time<'a>(
-    request: &Signed<'a>,
-    names: &[&str],
-) -> Result<(Cow<'a, str>, i64), Malformed> {
+fn header_time<'a>(request: &Signed<'a>, names: &[&str]) -> Result<(Cow<'a, str>, i64), Malformed> {
     if let Some(time) = request.one("x-amz-date")? {
         let at = canonical::basic_time(time)?;
         return Ok((Cow::Borrowed(time), at));
@@ -115,7 +112,14 @@ struct Presigned {
 
 impl Presigned {
     fn read(query: &str) -> Result<Option<Self>, Malformed> {
-        let names = ["Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature"];
+        let names = [
+            "Algorithm",
+            "Credential",
+            "Date",
+            "Expires",
+            "SignedHeaders",
+            "Signature",
+        ];
         let mut found: [Option<Cow<'_, [u8]>>; 6] = [const { None }; 6];
         let Ok(parameters) = canonical::parameters(query) else {
             // Whether it is one cannot be known: another method may read it.

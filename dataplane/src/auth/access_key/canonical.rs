@@ -67,7 +67,9 @@ pub(super) fn unescape(text: &str) -> Result<Cow<'_, [u8]>, Malformed> {
 }
 
 fn nibble(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// A path whose segments are escaped once: what was escaped on the way here is plain first.
@@ -111,7 +113,11 @@ pub(super) fn normalized(path: &str) -> Cow<'_, str> {
         }
     }
     let directory = ["/", "/.", "/.."].iter().any(|end| path.ends_with(end));
-    let last = if directory && !out.is_empty() { "/" } else { "" };
+    let last = if directory && !out.is_empty() {
+        "/"
+    } else {
+        ""
+    };
     Cow::Owned(format!("/{}{last}", out.join("/")))
 }
 

@@ -41,7 +41,12 @@ pub(super) fn read<'a>(request: &Signed<'a>) -> Result<Option<Claim<'a>>, Outcom
         Some("hmac-sha256") => false,
         Some(_) => return Err(Outcome::Malformed),
     };
-    let names: Vec<&str> = told.headers.ok_or(Malformed)?.split(' ').take(MOST_HEADERS + 1).collect();
+    let names: Vec<&str> = told
+        .headers
+        .ok_or(Malformed)?
+        .split(' ')
+        .take(MOST_HEADERS + 1)
+        .collect();
     let covers = |name: &str| names.contains(&name);
     if names.len() > MOST_HEADERS || !covers("(request-target)") || !covers("host") {
         return Err(Outcome::WrongCredential);
@@ -114,7 +119,11 @@ fn base(
                 }
             }
             "(created)" | "(expires)" if timed => {
-                let time = if *name == "(created)" { told.created } else { told.expires };
+                let time = if *name == "(created)" {
+                    told.created
+                } else {
+                    told.expires
+                };
                 out.extend_from_slice(time.ok_or(Malformed)?.as_bytes());
             }
             "host" => out.extend_from_slice(request.authority.as_bytes()),
@@ -167,7 +176,9 @@ impl<'a> Told<'a> {
                 "expires" => (&mut told.expires, true),
                 _ => return Err(Malformed),
             };
-            let quoted = rest.get(name.len() + 1..).is_some_and(|rest| rest.starts_with('"'));
+            let quoted = rest
+                .get(name.len() + 1..)
+                .is_some_and(|rest| rest.starts_with('"'));
             if number == quoted || value.is_empty() || slot.replace(value).is_some() {
                 return Err(Malformed);
             }
@@ -175,7 +186,10 @@ impl<'a> Told<'a> {
             if after.is_empty() {
                 return Ok(told);
             }
-            rest = after.strip_prefix(',').ok_or(Malformed)?.trim_start_matches(' ');
+            rest = after
+                .strip_prefix(',')
+                .ok_or(Malformed)?
+                .trim_start_matches(' ');
         }
     }
 }

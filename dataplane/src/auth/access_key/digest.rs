@@ -108,7 +108,10 @@ impl Digester {
         };
         let sha512 = self.wanted.sha512.as_ref().map(|digest| &digest[..]);
         !self.wanted.is_empty()
-            && same(self.sha256, self.wanted.sha256.as_ref().map(|digest| &digest[..]))
+            && same(
+                self.sha256,
+                self.wanted.sha256.as_ref().map(|digest| &digest[..]),
+            )
             && same(self.sha512, sha512)
     }
 }

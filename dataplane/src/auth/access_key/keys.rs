@@ -79,10 +79,18 @@ impl Keyring {
         let root = key.map_or(&self.nobody, |key| &key.root);
         let Some(scope) = claim.scope.as_deref() else {
             let mac = Arc::new(root.clone());
-            return Verifier { key, mac, cached: false };
+            return Verifier {
+                key,
+                mac,
+                cached: false,
+            };
         };
         match self.derived.get(scope) {
-            Some(mac) if key.is_some() => Verifier { key, mac, cached: true },
+            Some(mac) if key.is_some() => Verifier {
+                key,
+                mac,
+                cached: true,
+            },
             _ => Verifier {
                 key,
                 mac: Arc::new(derive(root, scope, &claim.key_id)),
@@ -96,7 +104,8 @@ impl Keyring {
         if let Some(scope) = &claim.scope
             && !verifier.cached
         {
-            self.derived.insert(Box::from(&**scope), Arc::clone(&verifier.mac));
+            self.derived
+                .insert(Box::from(&**scope), Arc::clone(&verifier.mac));
         }
     }
 

@@ -24,9 +24,7 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const MOST_SIGNATURES: usize = 4;
 
 /// The signatures of a request; any one that is good will do.
-pub(super) fn read<'a>(
-    request: &Signed<'a>,
-) -> Result<Vec<Result<Claim<'a>, Outcome>>, Outcome> {
+pub(super) fn read<'a>(request: &Signed<'a>) -> Result<Vec<Result<Claim<'a>, Outcome>>, Outcome> {
     if !request.headers.contains_key(SIGNATURE_INPUT) {
         return Ok(Vec::new());
     }
@@ -53,7 +51,10 @@ fn claim<'a>(request: &Signed<'a>, input: &InnerList, mac: &[u8]) -> Result<Clai
         return Err(Outcome::WrongCredential);
     }
     request.in_time(parameters.created)?;
-    if parameters.expires.is_some_and(|expires| request.now > expires) {
+    if parameters
+        .expires
+        .is_some_and(|expires| request.now > expires)
+    {
         return Err(Outcome::Expired);
     }
     let base = base(request, input)?;
@@ -140,7 +141,8 @@ fn component(out: &mut Vec<u8>, request: &Signed<'_>, name: &str) -> Result<(), 
         "@query" => format!("?{query}").into(),
         "@request-target" => target(request).into(),
         "@target-uri" => {
-            let (scheme, authority, target) = (scheme(request), authority(request), target(request));
+            let (scheme, authority, target) =
+                (scheme(request), authority(request), target(request));
             format!("{scheme}://{authority}{target}").into()
         }
         name if canonical::is_field_name(name) => {
@@ -201,7 +203,9 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&base), wanted);
         let secret = "uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==";
         let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(secret).unwrap());
-        let mac = STANDARD.decode("pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8=").unwrap();
+        let mac = STANDARD
+            .decode("pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8=")
+            .unwrap();
         assert!(hmac::verify(&key, &base, &mac).is_ok());
     }
 
@@ -227,7 +231,10 @@ mod tests {
             assert_eq!(String::from_utf8_lossy(&out), wanted, "{name}");
         }
         for name in ["@status", "@query-param", "x-b", "X-A", ""] {
-            assert!(component(&mut Vec::new(), &sample.signed(), name).is_err(), "{name}");
+            assert!(
+                component(&mut Vec::new(), &sample.signed(), name).is_err(),
+                "{name}"
+            );
         }
     }
 }

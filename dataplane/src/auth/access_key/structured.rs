@@ -109,7 +109,11 @@ impl<'a> Parser<'a> {
     }
 
     fn expect(&mut self, byte: char) -> Result<(), Malformed> {
-        if self.eat(byte) { Ok(()) } else { Err(Malformed) }
+        if self.eat(byte) {
+            Ok(())
+        } else {
+            Err(Malformed)
+        }
     }
 
     /// What leads up to a byte that is not `wanted`.

@@ -22,9 +22,16 @@ pub(super) struct Sample {
 impl Sample {
     pub(super) fn new(method: &str, url: &str) -> Self {
         let uri: Uri = url.parse().unwrap();
-        let (parts, ()) = Request::builder().method(method).uri(&uri).body(()).unwrap().into_parts();
+        let (parts, ()) = Request::builder()
+            .method(method)
+            .uri(&uri)
+            .body(())
+            .unwrap()
+            .into_parts();
         Self {
-            authority: uri.authority().map_or_else(String::new, ToString::to_string),
+            authority: uri
+                .authority()
+                .map_or_else(String::new, ToString::to_string),
             parts,
             https: uri.scheme_str() == Some("https"),
             has_body: false,
@@ -201,12 +208,26 @@ fn changes(profile: SignatureProfile, case: &Case) -> Vec<(&'static str, Case)> 
     };
     let (base, query) = case.url.split_once('?').unwrap_or((&case.url, ""));
     change("method", &|case| case.method = "PATCH".to_owned());
-    change("path", &|case| case.url = format!("{base}x?{query}").trim_end_matches('?').to_owned());
-    change("deeper", &|case| case.url = format!("{base}/x?{query}").trim_end_matches('?').to_owned());
-    change("escape", &|case| case.url = format!("{base}%2e?{query}").trim_end_matches('?').to_owned());
-    change("host", &|case| case.url = case.url.replacen(".example.com", ".example.org", 1));
-    change("another host", &|case| case.url = case.url.replacen("://", "://x", 1));
-    change("port", &|case| case.url = case.url.replacen(".com", ".com:81", 1));
+    change("path", &|case| {
+        case.url = format!("{base}x?{query}").trim_end_matches('?').to_owned()
+    });
+    change("deeper", &|case| {
+        case.url = format!("{base}/x?{query}").trim_end_matches('?').to_owned()
+    });
+    change("escape", &|case| {
+        case.url = format!("{base}%2e?{query}")
+            .trim_end_matches('?')
+            .to_owned()
+    });
+    change("host", &|case| {
+        case.url = case.url.replacen(".example.com", ".example.org", 1)
+    });
+    change("another host", &|case| {
+        case.url = case.url.replacen("://", "://x", 1)
+    });
+    change("port", &|case| {
+        case.url = case.url.replacen(".com", ".com:81", 1)
+    });
     let with = |pair: &str| match query {
         "" => format!("{base}?{pair}"),
         query => format!("{base}?{query}&{pair}"),
@@ -215,21 +236,30 @@ fn changes(profile: SignatureProfile, case: &Case) -> Vec<(&'static str, Case)> 
     change("an empty parameter", &|case| case.url = with("&"));
     if let Some(first) = query.split('&').next().filter(|first| !first.is_empty()) {
         change("the same parameter again", &|case| case.url = with(first));
-        change("a parameter in front", &|case| case.url = format!("{base}?a=9&{query}"));
+        change("a parameter in front", &|case| {
+            case.url = format!("{base}?a=9&{query}")
+        });
     }
     for (index, (name, value)) in case.headers.iter().enumerate() {
-        let signed = !matches!(name.to_ascii_lowercase().as_str(), "signature" | "user-agent");
+        let signed = !matches!(
+            name.to_ascii_lowercase().as_str(),
+            "signature" | "user-agent"
+        );
         // The upper limit of a length is not signed by anybody who does not say so.
         if signed {
             change("a header gone", &|case| drop(case.headers.remove(index)));
-            change("another value", &|case| case.headers[index].1 = format!("{value}1"));
+            change("another value", &|case| {
+                case.headers[index].1 = format!("{value}1")
+            });
             change("a header twice", &|case| {
                 case.headers.push((name.clone(), format!("{value}x")));
             });
         }
     }
     if profile != SignatureProfile::Sdk {
-        change("a slash more", &|case| case.url = format!("{base}/?{query}").trim_end_matches('?').to_owned());
+        change("a slash more", &|case| {
+            case.url = format!("{base}/?{query}").trim_end_matches('?').to_owned()
+        });
     }
     changed
 }
@@ -243,7 +273,9 @@ fn a_request_that_was_changed_is_not_accepted() {
         for case in &data.cases {
             for (what, changed) in changes(profile, case) {
                 // Paths that mean the same, and headers that no signature of this case is over.
-                let Ok(uri) = changed.url.parse::<Uri>() else { continue };
+                let Ok(uri) = changed.url.parse::<Uri>() else {
+                    continue;
+                };
                 assert!(uri.authority().is_some());
                 let outcome = outcome(&method, &data.sample(&changed), &changed.bytes());
                 tried += 1;
