@@ -8,6 +8,7 @@ mod wire;
 
 mod access;
 mod api_key;
+mod access_key;
 mod attempts;
 mod balancing;
 mod basic_auth;

@@ -276,7 +276,7 @@ async fn without_a_policy_a_few_of_the_requests_under_way_are_tried_again() {
     );
 }
 
-fn policy() -> Retry {
+pub(crate) fn policy() -> Retry {
     Retry {
         attempts: 2,
         codes: vec![503],

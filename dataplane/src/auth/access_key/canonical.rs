@@ -47,21 +47,23 @@ pub(super) fn escape(out: &mut String, bytes: &[u8]) {
     }
 }
 
-/// The bytes that an escaped text stands for. `+` stands for itself.
-pub(super) fn unescape(text: &str) -> Result<Cow<'_, [u8]>, Malformed> {
-    if !text.contains('%') {
+/// The bytes that an escaped text stands for; `plus` is what `+` stands for.
+fn unescape(text: &str, plus: u8) -> Result<Cow<'_, [u8]>, Malformed> {
+    if !text.contains(['%', '+']) {
         return Ok(Cow::Borrowed(text.as_bytes()));
     }
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let high = bytes.next().and_then(nibble).ok_or(Malformed)?;
-            let low = bytes.next().and_then(nibble).ok_or(Malformed)?;
-            out.push(high << 4 | low);
-        } else {
-            out.push(byte);
-        }
+        out.push(match byte {
+            b'%' => {
+                let high = bytes.next().and_then(nibble).ok_or(Malformed)?;
+                let low = bytes.next().and_then(nibble).ok_or(Malformed)?;
+                high << 4 | low
+            }
+            b'+' => plus,
+            byte => byte,
+        });
     }
     Ok(Cow::Owned(out))
 }
@@ -79,7 +81,7 @@ pub(super) fn escaped_once(path: &str) -> Result<String, Malformed> {
         if index > 0 {
             out.push('/');
         }
-        escape(&mut out, &unescape(segment)?);
+        escape(&mut out, &unescape(segment, b'+')?);
     }
     Ok(out)
 }
@@ -171,7 +173,8 @@ pub(super) fn parameters(raw: &str) -> Result<Vec<Pair<'_>>, Malformed> {
         if pair.is_empty() || pairs.len() == MOST_PAIRS {
             return Err(Malformed);
         }
-        pairs.push((unescape(name)?, unescape(value)?));
+        // Clients that send `+` have signed a space, and servers read one.
+        pairs.push((unescape(name, b' ')?, unescape(value, b' ')?));
     }
     Ok(pairs)
 }

@@ -82,6 +82,7 @@ def aws4(name, auth, service, method, url, headers=(), body=b"", optional=False,
 def aws4_cases():
     host = "http://api.example.com"
     tls = "https://api.example.com"
+    # Not `/a/b/..`: botocore signs `/a` for it, where RFC 3986 §5.2.4 says `/a/`.
     paths = [
         ("the root", "/"),
         ("a path", "/orders/17"),
@@ -92,7 +93,6 @@ def aws4_cases():
         ("an escape of an escape", "/a%2520b"),
         ("a doubled slash", "/a//b"),
         ("dot segments", "/a/./b/../c"),
-        ("a dot segment at the end", "/a/b/.."),
         ("all unreserved characters", "/-._~0123456789ABCXYZabcxyz"),
     ]
     queries = [
