@@ -18,13 +18,14 @@ use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http2::SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
     time::Instant,
 };
 
 use crate::{
     support::{Hale, Shop, until},
-    wire::{Recorder, body, get, status, talk, values},
+    wire::{Recorder, body, get, read_until, status, talk, values},
 };
 
 const FILE: &[u8] = include_bytes!("../htpasswd/apache");
@@ -318,10 +319,8 @@ async fn a_websocket_needs_a_credential() {
     for lines in [String::new(), line("bcrypt-4", "wrong")] {
         let mut stream = TcpStream::connect(hale.address).await.unwrap();
         let request = upgrade(&lines);
-        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes())
-            .await
-            .unwrap();
-        let response = crate::wire::read_until(&mut stream, "\r\n\r\n").await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let response = read_until(&mut stream, "\r\n\r\n").await;
         assert_eq!(status(&response), "401");
     }
     assert!(recorder.seen().is_empty());
@@ -434,10 +433,13 @@ async fn measured_unknown_users_take_as_long_as_wrong_passwords() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn measured_guesses_do_not_slow_an_open_route() {
-    let seconds = if measuring() { 20 } else { 1 };
+    let (seconds, user) = match measuring() {
+        true => (20, "bcrypt-10"),
+        false => (1, "bcrypt-4"),
+    };
     let recorder = Recorder::new().await;
     let hale = Hale::start(half_open(&recorder, basic(FILE)));
-    let guess = get("/", &line("bcrypt-10", "guess"));
+    let guess = get("/", &line(user, "guess"));
     let address = hale.address;
     let flood = tokio::spawn(async move {
         let mut tick = tokio::time::interval(Duration::from_millis(5));
@@ -451,10 +453,9 @@ async fn measured_guesses_do_not_slow_an_open_route() {
                 let socket = TcpSocket::new_v4().unwrap();
                 socket.bind(client).unwrap();
                 let mut stream = socket.connect(address).await.unwrap();
-                tokio::io::AsyncWriteExt::write_all(&mut stream, guess.as_bytes())
-                    .await
-                    .unwrap();
-                let response = crate::wire::read_until(&mut stream, "\r\n\r\n").await;
+                stream.write_all(guess.as_bytes()).await.unwrap();
+                let mut response = String::new();
+                stream.read_to_string(&mut response).await.unwrap();
                 status(&response).to_owned()
             }));
         }
