@@ -66,6 +66,21 @@ pub(crate) async fn kubectl_explain_reads_like_documentation(stage: &Stage) -> a
             &["consecutiveErrors", "default 5", "maxEjectedPercent"],
         ),
         ("upol.spec.targetRefs", &["sectionName"]),
+        (
+            "upol.spec.auth",
+            &["503; it never lets them through", "exemptPaths"],
+        ),
+        (
+            "upol.spec.auth.anyOf.accessKey",
+            &["secretSelector", "accessKeyId", "default 300s"],
+        ),
+        (
+            "upol.spec.auth.anyOf.jwt.jwks",
+            &["jwks.json", "default 5m"],
+        ),
+        ("upol.spec.rateLimit", &["Retry-After", "default 1s"]),
+        ("upol.spec.cors", &["preflights", "default 5s"]),
+        ("upol.spec.access", &["AddressDenied"]),
         ("upol.status.unhealthyPeers", &["reason", "since"]),
     ] {
         // The short name goes through discovery, which a client caches; the API server's own copy is slow, too.
@@ -487,6 +502,265 @@ fn wrong_requests() -> Vec<Wrong> {
     ]
 }
 
+/// An `auth` section with this method.
+fn auth(method: &str) -> String {
+    format!("{INGRESS}, auth: {{anyOf: [{{{method}}}]}}")
+}
+
+const BASIC: &str = "basic: {secretRef: {name: a}}";
+
+/// `auth`, but for tokens.
+fn wrong_auth() -> Vec<Wrong> {
+    let section = |rest: &str| format!("{SERVICE}, auth: {{anyOf: [{{{BASIC}}}], {rest}}}");
+    vec![
+        (
+            "no method",
+            format!("{SERVICE}, auth: {{anyOf: []}}"),
+            "should have at least 1 items",
+        ),
+        (
+            "auth without anyOf",
+            format!("{SERVICE}, auth: {{}}"),
+            "Required value",
+        ),
+        (
+            "a method of no kind",
+            auth(""),
+            "set exactly one of basic, jwt, accessKey, apiKey and external",
+        ),
+        (
+            "a method of two kinds",
+            auth(&format!("{BASIC}, external: {{url: 'http://a.test'}}")),
+            "set exactly one of basic, jwt, accessKey, apiKey and external",
+        ),
+        (
+            "something after external",
+            format!(
+                "{SERVICE}, auth: {{anyOf: [{{external: {{url: 'http://a.test'}}}}, {{{BASIC}}}]}}"
+            ),
+            "it can only be the last method",
+        ),
+        (
+            "everything exempt",
+            section("exemptPaths: [{type: Prefix, path: /}]"),
+            "this exempts every path",
+        ),
+        (
+            "a relative exempt path",
+            section("exemptPaths: [{path: healthz}]"),
+            "should match",
+        ),
+        (
+            "a realm with a quote",
+            auth("basic: {secretRef: {name: a}, realm: 'a\"b'}"),
+            "should match",
+        ),
+        ("users of no Secret", auth("basic: {}"), "Required value"),
+        (
+            "an API key nowhere",
+            auth("apiKey: {secretRef: {name: a}}"),
+            "set exactly one of header, query and cookie",
+        ),
+        (
+            "an API key in a header of ours",
+            auth("apiKey: {header: X-Hale-Consumer, secretRef: {name: a}}"),
+            "is not for an API key",
+        ),
+        (
+            "an API key in a header with an underscore",
+            auth("apiKey: {header: x_key, secretRef: {name: a}}"),
+            "should match",
+        ),
+        (
+            "access keys of all Secrets",
+            auth("accessKey: {profile: AWS4, secretSelector: {matchLabels: {}}}"),
+            "should have at least 1 properties",
+        ),
+        (
+            "an unknown way to sign",
+            auth("accessKey: {profile: AWS2, secretSelector: {matchLabels: {app: a}}}"),
+            "supported values: \"AWS4\", \"SDK\", \"HTTPSignature\", \"Cavage\"",
+        ),
+        (
+            "a clock that is a day off",
+            auth(
+                "accessKey: {profile: AWS4, secretSelector: {matchLabels: {app: a}}, clockSkew: 24h}",
+            ),
+            "clockSkew must be 1s to 1h",
+        ),
+        (
+            "nobody asked",
+            auth("external: {}"),
+            "set exactly one of service and url",
+        ),
+        (
+            "a URL with a path asked",
+            auth("external: {url: 'https://a.test/b'}"),
+            "should match",
+        ),
+        (
+            "a minute to answer",
+            auth("external: {url: 'https://a.test', timeout: 1m}"),
+            "timeout must be 10ms to 30s",
+        ),
+        (
+            "a header of the message from who is asked",
+            auth("external: {url: 'https://a.test', responseHeaders: [Content-Length]}"),
+            "Hale or the message itself has",
+        ),
+        (
+            "a script to sign in",
+            auth("external: {url: 'https://a.test', signIn: 'javascript:a'}"),
+            "should match",
+        ),
+    ]
+}
+
+/// `auth.anyOf[].jwt`.
+fn wrong_tokens() -> Vec<Wrong> {
+    let jwt = |rest: &str| auth(&format!("jwt: {{issuer: a, {rest}}}"));
+    vec![
+        (
+            "keys from nowhere",
+            jwt("jwks: {}"),
+            "set exactly one of uri, secretRef and configMapRef",
+        ),
+        (
+            "keys from two places",
+            jwt("jwks: {secretRef: {name: a}, configMapRef: {name: a}}"),
+            "set exactly one of uri, secretRef and configMapRef",
+        ),
+        (
+            "keys in plain text",
+            jwt("jwks: {uri: 'http://a.test'}"),
+            "should match",
+        ),
+        (
+            "keys with a user",
+            jwt("jwks: {uri: 'https://a@b.test/'}"),
+            "should match",
+        ),
+        (
+            "a refresh of a Secret",
+            jwt("jwks: {secretRef: {name: a}, refreshInterval: 1m}"),
+            "go with uri alone",
+        ),
+        (
+            "a refresh each second",
+            jwt("jwks: {uri: 'https://a.test', refreshInterval: 1s}"),
+            "refreshInterval must be 10s to 24h",
+        ),
+        (
+            "no signature",
+            jwt("jwks: {secretRef: {name: a}}, algorithms: [none]"),
+            "supported values",
+        ),
+        (
+            "a symmetric key for all to read",
+            jwt("jwks: {configMapRef: {name: a}}, algorithms: [HS256]"),
+            "which only jwks.secretRef can hold",
+        ),
+        (
+            "a claim as a header of ours",
+            jwt(
+                "jwks: {secretRef: {name: a}}, claimsToHeaders: [{claim: sub, header: X-Hale-Consumer}]",
+            ),
+            "is not for a claim",
+        ),
+        (
+            "a claim as the credential",
+            jwt(
+                "jwks: {secretRef: {name: a}}, claimsToHeaders: [{claim: sub, header: authorization}]",
+            ),
+            "is not for a claim",
+        ),
+        (
+            "a clock that is an hour off",
+            jwt("jwks: {secretRef: {name: a}}, clockSkew: 1h"),
+            "clockSkew must be at most 10m",
+        ),
+    ]
+}
+
+/// `access`, `rateLimit` and `cors`.
+fn wrong_traffic() -> Vec<Wrong> {
+    let on_ingress = |rest: &str| format!("{INGRESS}, {rest}");
+    vec![
+        (
+            "access of nobody in particular",
+            on_ingress("access: {}"),
+            "set allow, deny or both",
+        ),
+        (
+            "an address for a network",
+            on_ingress("access: {allow: ['10.0.0.1']}"),
+            "should match",
+        ),
+        (
+            "a mask of 33 bits",
+            on_ingress("access: {deny: ['10.0.0.0/33']}"),
+            "should match",
+        ),
+        (
+            "an octet of 256",
+            on_ingress("access: {deny: ['256.0.0.0/8']}"),
+            "should match",
+        ),
+        (
+            "a host for a network",
+            on_ingress("access: {allow: [a.test]}"),
+            "should match",
+        ),
+        (
+            "no requests",
+            on_ingress("rateLimit: {requests: 0}"),
+            "should be greater than or equal to 1",
+        ),
+        (
+            "a limit of nothing",
+            on_ingress("rateLimit: {}"),
+            "Required value",
+        ),
+        (
+            "a limit for a day",
+            on_ingress("rateLimit: {requests: 1, interval: 24h}"),
+            "interval must be 1s to 1h",
+        ),
+        (
+            "two keys of a limit",
+            on_ingress("rateLimit: {requests: 1, key: {route: {}, consumer: {}}}"),
+            "set exactly one of route, clientAddress, header and consumer",
+        ),
+        (
+            "no origin",
+            on_ingress("cors: {allowOrigins: []}"),
+            "should have at least 1 items",
+        ),
+        (
+            "an origin with a path",
+            on_ingress("cors: {allowOrigins: ['https://a.test/']}"),
+            "should match",
+        ),
+        (
+            "everybody's pages with credentials",
+            on_ingress("cors: {allowOrigins: ['*'], allowCredentials: true}"),
+            "name the origins",
+        ),
+        (
+            "all headers with credentials",
+            on_ingress(
+                "cors: {allowOrigins: ['https://a.test'], exposeHeaders: ['*'], allowCredentials: true}",
+            ),
+            "name the headers",
+        ),
+        (
+            "all methods and one",
+            on_ingress("cors: {allowOrigins: ['*'], allowMethods: ['*', GET]}"),
+            "remove the others",
+        ),
+    ]
+}
+
 pub(crate) async fn wrong_policies_are_refused_with_understandable_messages(
     stage: &Stage,
 ) -> anyhow::Result<()> {
@@ -499,6 +773,9 @@ pub(crate) async fn wrong_policies_are_refused_with_understandable_messages(
         wrong_load_balancers(),
         wrong_peers(),
         wrong_requests(),
+        wrong_auth(),
+        wrong_tokens(),
+        wrong_traffic(),
     ];
     for (what, spec, message) in wrong.into_iter().flatten() {
         let printed = stage
@@ -522,6 +799,24 @@ pub(crate) async fn wrong_policies_are_refused_with_understandable_messages(
     Ok(())
 }
 
+/// A spec with every method of `auth`.
+fn protected() -> String {
+    format!(
+        "{INGRESS}, auth: {{anyOf: [{{basic: {{secretRef: {{name: a}}, format: AuthMap, realm: A b}}}}, \
+         {{jwt: {{issuer: 'https://a.test', audiences: [a], jwks: {{uri: 'https://a.test/keys?a=b', caCertificateRefs: [{{kind: ConfigMap, name: ca}}], \
+         refreshInterval: 10s}}, algorithms: [EdDSA, PS512], requiredClaims: [{{name: a.b, values: [c]}}], requiredScopes: [d], \
+         claimsToHeaders: [{{claim: email, header: X-User}}], consumerClaim: email, clockSkew: 0s}}}}, \
+         {{jwt: {{issuer: a, jwks: {{secretRef: {{name: a}}}}, algorithms: [HS256]}}}}, \
+         {{accessKey: {{profile: HTTPSignature, secretSelector: {{matchLabels: {{app.kubernetes.io/name: a, b: ''}}}}, clockSkew: 1s, \
+         signedBody: Optional, replayWindow: 1h}}}}, \
+         {{apiKey: {{header: X-API-Key, secretRef: {{name: a}}}}}}, {{apiKey: {{query: key, secretRef: {{name: a}}}}}}, \
+         {{apiKey: {{cookie: api_key, secretRef: {{name: a}}}}}}, \
+         {{external: {{service: {{name: a, port: http}}, path: '/auth?a=b', timeout: 30s, requestHeaders: [X-Tenant], \
+         responseHeaders: [Authorization, X-Forwarded-User], signIn: 'https://a.test/start', failOpen: true}}}}], \
+         exemptPaths: [{{path: /healthz}}, {{type: Prefix, path: /.well-known/acme-challenge/}}], forwardCredential: true}}"
+    )
+}
+
 pub(crate) async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result<()> {
     let everything = format!(
         "{SERVICE}, healthCheck: {{readiness: Ignore, terminating: Never, panicThreshold: 50, active: {{\
@@ -543,6 +838,16 @@ pub(crate) async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result
     for (name, spec) in [
         ("everything", everything.as_str()),
         ("nothing", SERVICE),
+        ("protected", &protected()),
+        (
+            "limits",
+            &format!(
+                "{INGRESS}, access: {{allow: ['10.0.0.0/8', '2001:db8::/32', '::/0'], deny: ['192.0.2.7/32']}}, \
+                 rateLimit: {{requests: 1000000, interval: 1h, burst: 0, key: {{header: X-Tenant}}}}, \
+                 cors: {{allowOrigins: ['https://*.example.com', 'http://localhost:3000', 'https://[::1]'], allowMethods: ['*'], \
+                 allowHeaders: ['*'], exposeHeaders: [X-Total], maxAge: 24h, allowCredentials: true}}"
+            ),
+        ),
         (
             "on-ingress",
             &format!("{INGRESS}, retry: {{}}, timeouts: {{request: 1s}}"),

@@ -12,7 +12,7 @@ mod credentials;
 mod external;
 mod jwt;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use hale_crds::{ExemptPath, ExemptPathType};
 use hale_dataplane::{
@@ -39,7 +39,7 @@ pub(super) struct Guard {
     rules: Option<Arc<AuthRules>>,
     /// The Service that must be an upstream before rules can ask it.
     question: Option<Question>,
-    /// The methods, by name.
+    /// The methods, by name, each once.
     pub(super) methods: Vec<&'static str>,
     /// What the policy is not accepted for.
     pub(super) errors: Vec<String>,
@@ -115,11 +115,17 @@ pub(super) fn read(section: &hale_crds::Auth, place: &Place<'_>) -> Guard {
         }
     };
     wrong.append(&mut told.errors);
+    let mut named = BTreeSet::new();
     Guard {
         policy: place.policy.clone(),
         question: question.filter(|_| rules.is_some()),
         rules,
-        methods: section.any_of.iter().flat_map(names).collect(),
+        methods: section
+            .any_of
+            .iter()
+            .flat_map(names)
+            .filter(|name| named.insert(*name))
+            .collect(),
         errors: wrong,
         notes: told.notes,
     }

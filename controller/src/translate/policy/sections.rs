@@ -119,7 +119,7 @@ impl Sections {
         all.any(|section| section.is_of_peers() && self.has(section))
     }
 
-    /// What a section says that refuses all requests, because it cannot be used.
+    /// What to say of a section that refuses requests, because it, or a part of it, cannot be used.
     pub(super) fn refusal(&self, section: Section) -> Option<&'static str> {
         match section {
             Section::Tls if self.tls.as_ref().is_some_and(Result::is_err) => {
@@ -127,6 +127,9 @@ impl Sections {
             }
             Section::Auth if self.auth.as_ref().is_some_and(Guard::is_unusable) => {
                 Some("auth cannot be used, so requests are refused with 503 AuthUnavailable")
+            }
+            Section::Auth if self.auth.iter().any(|auth| !auth.errors.is_empty()) => {
+                Some("methods that cannot be used refuse with 503 AuthUnavailable")
             }
             Section::Access if self.access.as_ref().is_some_and(Result::is_err) => {
                 Some("access cannot be used, so requests are refused with 503 NotAccepted")

@@ -93,7 +93,7 @@ fn keys(selector: &SecretSelector, place: &Place<'_>) -> Judged<(AccessKeys, Vec
         } else {
             let secrets: Vec<String> = same.iter().map(|(key, _)| key.to_string()).collect();
             notes.push(format!(
-                "Secrets {} have the same accessKeyId: it is refused",
+                "Secrets {} have the same accessKeyId, which is refused",
                 secrets.join(" and ")
             ));
         }

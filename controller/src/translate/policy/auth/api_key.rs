@@ -70,7 +70,7 @@ fn keys(key: &ObjectKey, cluster: &Cluster) -> Judged<(ApiKeys, Vec<String>)> {
     for (consumer, value) in credentials::entries(secret) {
         let value = credentials::without_newline(value);
         if value.is_empty() {
-            notes.push(format!("Secret {key}: the key of {consumer} is empty"));
+            notes.push(format!("the key of {consumer} is empty"));
         } else {
             by_digest.entry(sha256(value)).or_default().push(consumer);
         }
@@ -83,7 +83,7 @@ fn keys(key: &ObjectKey, cluster: &Cluster) -> Judged<(ApiKeys, Vec<String>)> {
                 digest,
             }),
             many => notes.push(format!(
-                "Secret {key}: {} have the same key, which says nothing of who it is: it is refused",
+                "{} have the same key, which says nothing of who it is: it is refused",
                 many.join(" and ")
             )),
         }
@@ -91,6 +91,8 @@ fn keys(key: &ObjectKey, cluster: &Cluster) -> Judged<(ApiKeys, Vec<String>)> {
     keys.sort_by(|a, b| a.consumer.cmp(&b.consumer));
     let notes = credentials::first_few(notes);
     if !keys.is_empty() {
+        let notes = notes.into_iter();
+        let notes = notes.map(|note| format!("Secret {key}: {note}")).collect();
         Ok((ApiKeys(keys), notes))
     } else if notes.is_empty() {
         Err(format!("Secret {key} has no keys"))
