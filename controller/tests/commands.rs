@@ -215,6 +215,63 @@ async fn why_names_the_ingress_that_is_not_served() {
     assert_eq!(why["findings"][0]["reason"], "ServiceNotFound");
 }
 
+const GUARDED: &str = r#"
+apiVersion: hale-ingress.io/v1alpha1
+kind: UpstreamPolicy
+metadata: {namespace: shop, name: partners}
+spec:
+  targetRefs: [{group: networking.k8s.io, kind: Ingress, name: web}]
+  auth:
+    anyOf:
+      - apiKey: {header: X-Api-Key, secretRef: {name: partners}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {namespace: shop, name: partners}
+stringData: {acme: s3cret-of-acme}
+"#;
+
+#[tokio::test]
+async fn why_says_what_is_wrong_with_a_credential_and_prints_none() {
+    let folder = folder("guarded");
+    write(&folder, "/a");
+    fs::write(folder.join("policy.yaml"), GUARDED).unwrap();
+    let hale = Hale::start(&["serve", "--manifests", folder.to_str().unwrap()]);
+    let at = hale.listening();
+    let url = format!("http://{}/a", at.http);
+    until(&url, Some("shop.example"), |answer| answer.status == 401).await;
+
+    let why = |header: &str| {
+        let url = "http://shop.example/a?token=s3cret";
+        let output = ask(&["why", url, "-H", header, "--admin", &at.admin]);
+        let told = text(&output.stdout) + &text(&output.stderr);
+        assert!(!told.contains("s3cret"), "{told}");
+        told
+    };
+    let wrong = why("X-Api-Key: s3cret-of-nobody");
+    for wanted in [
+        "http://shop.example/a?… would be refused: AuthRequired",
+        "auth      UpstreamPolicy shop/partners\n            apiKey: an API key in the header x-api-key",
+        "tried     apiKey UnknownConsumer: no consumer of the Secret has this key",
+    ] {
+        assert!(wrong.contains(wanted), "{wanted} is not in\n{wrong}");
+    }
+    let right = why("X-Api-Key: s3cret-of-acme");
+    let wanted = "tried     apiKey Allowed as \"acme\"";
+    assert!(right.contains(wanted), "{right}");
+    let message = why("s3cret");
+    assert!(message.contains("header 1 is not written as"), "{message}");
+    let message = why("X-Api-Key: s3cret\u{7f}");
+    assert!(message.contains("header 1 has a byte"), "{message}");
+
+    let lost = GUARDED.split("---").next().unwrap();
+    fs::write(folder.join("policy.yaml"), lost).unwrap();
+    until(&url, Some("shop.example"), |answer| answer.status == 503).await;
+    let status = text(&ask(&["status", "--admin", &at.admin]).stdout);
+    let wanted = "UpstreamPolicy shop/partners AuthUnavailable: nobody is let in: apiKey: ";
+    assert!(status.contains(wanted), "{status}");
+}
+
 #[tokio::test]
 async fn a_folder_that_cannot_be_read_at_the_start_is_an_error() {
     let output = ask(&[

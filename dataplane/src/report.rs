@@ -1,33 +1,30 @@
 //! What the dataplane tells: the health of every peer, and how a request would be answered.
 //!
-//! What policies say of requests is in [`policies`].
-//!
 //! Made on demand, off the request path, for status, `hale status`, `hale why` and the admin API.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::{
     admission,
-    config::{ByReason, ObjectRef, Readiness, UpstreamId},
-    dataplane::Shared,
-    exchange::{self, Taken},
+    config::{ByReason, Readiness, UpstreamId},
     health::{self, EjectionRule, Standing, Verdict},
     reason::Reason,
-    reject, sanitize,
-    table::{Peer, PeerTable, Target, Upstream},
+    reject,
+    table::{Peer, PeerTable, Upstream},
 };
 
 mod policies;
+mod trial;
+mod why;
 
-pub use policies::{
-    AuthReport, MethodReport, PoliciesReport, SectionReport, Trial, TrialReport, Unavailable,
-};
+pub use policies::{AuthReport, MethodReport, PoliciesReport, SectionReport, Unavailable};
+pub use trial::{Trial, TrialReport};
+pub use why::{WhyReport, WhyRequest};
+pub(crate) use why::{why, why_trying};
 
-/// What a message begins with where TLS comes first.
-const REDIRECTED: &str = "answered with 308 to https: ";
 /// For how long a request that was lost says how the next one would go.
 const LOST_COUNTS: SignedDuration = SignedDuration::from_secs(60);
 /// Peers that a message names.
@@ -160,64 +157,6 @@ pub struct ErrorReport {
     pub message: String,
     /// How many there are.
     pub in_a_row: u32,
-}
-
-/// A request to explain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WhyRequest {
-    /// Whether it would come over TLS.
-    pub https: bool,
-    /// The authority, without its port.
-    pub host: String,
-    /// The path, as a client would send it.
-    pub path: String,
-}
-
-/// How a request would be answered now, and why.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WhyReport {
-    /// The path as it is matched; `None` if it would be refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub canonical_path: Option<String>,
-    /// The host pattern that takes it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    /// The path rule that takes it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
-    /// The object that declared the rule.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<ObjectRef>,
-    /// `Serve`, or why not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Reason>,
-    /// The same for people.
-    pub message: String,
-    /// Host patterns and path rules that came nearest, where none took the request.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub nearest: Vec<String>,
-    /// The upstream that would get it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub upstream: Option<UpstreamReport>,
-    /// What the policies of the rule say.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub policies: Option<PoliciesReport>,
-    /// What they made of the request that was tried.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trial: Option<TrialReport>,
-}
-
-impl WhyReport {
-    /// Policies come before the upstream: it is not asked.
-    fn refuse(&mut self, reason: Reason, message: &str) {
-        let first = match self.message.starts_with(REDIRECTED) {
-            true => REDIRECTED,
-            false => "",
-        };
-        self.reason = Some(reason);
-        self.message = format!("{first}{message}");
-    }
 }
 
 /// The state of a table.
@@ -422,121 +361,4 @@ pub(crate) fn reject_peers(upstream: &Upstream, detail: bool) -> reject::Peers {
         }
     }
     peers
-}
-
-/// How a request would be answered.
-pub(crate) fn why(table: &PeerTable, request: &WhyRequest) -> WhyReport {
-    let mut why = WhyReport {
-        canonical_path: None,
-        host: None,
-        path: None,
-        source: None,
-        reason: None,
-        message: String::new(),
-        nearest: Vec::new(),
-        upstream: None,
-        policies: None,
-        trial: None,
-    };
-    let path = match sanitize::canonical_path(&request.path) {
-        Ok(path) => path,
-        Err(error) => {
-            why.reason = Some(Reason::BadRequest);
-            why.message = error.to_string();
-            return why;
-        }
-    };
-    let host = normal(&request.host);
-    why.canonical_path = Some(path.to_string());
-    let found = match table.find(&host, &path) {
-        Ok(found) => found,
-        Err(error) => {
-            why.reason = Some(Reason::BadRequest);
-            why.message = error.to_string();
-            return why;
-        }
-    };
-    let taken = match found {
-        Some(found) => Taken::Route(found),
-        None if table.default_route().is_some() => Taken::Default,
-        None => Taken::Nothing,
-    };
-    if let Taken::Route(found) = taken
-        && let Some(virtual_host) = table.config.hosts.get(found.host)
-    {
-        why.host = Some(virtual_host.host.to_string());
-        if let Some(route) = virtual_host.routes.get(found.route) {
-            why.path = Some(route.path.to_string());
-            why.source = Some(route.source.clone());
-        }
-        if virtual_host.https_redirect && !request.https {
-            why.message = REDIRECTED.to_owned();
-        }
-    } else if let (Taken::Default, Some(route)) = (taken, &table.config.default_route) {
-        why.source = Some(route.source.clone());
-    }
-    match exchange::route_of(table, taken).map(|route| &route.target) {
-        None => {
-            why.reason = Some(Reason::NoRoute);
-            why.message = format!("no host and path rule takes {host}{path}");
-            why.nearest = table.router.nearest(&host, &path);
-        }
-        Some(Target::Reject(problem)) => {
-            why.reason = Some(problem.reason);
-            why.message.push_str(&problem.message);
-        }
-        Some(Target::Forward(upstream)) => {
-            let report = upstream_report(upstream);
-            why.reason = report.reason;
-            if report.reason.is_none() {
-                let total = report.peers.len();
-                why.message
-                    .push_str(&format!("{}/{total} peers serve", report.serving));
-                if let Some(pressure) = admission::pressure(upstream) {
-                    why.message.push_str(&format!("; {pressure}"));
-                }
-            } else {
-                why.message.push_str(&report.message);
-            }
-            why.upstream = Some(report);
-        }
-    }
-    if let Some(route) = exchange::route_of(table, taken) {
-        let policies = policies::of(route, &path);
-        if let Some((reason, message)) = policies::refusal(route, &policies) {
-            why.refuse(reason, &message);
-        }
-        why.policies = Some(policies);
-    }
-    why
-}
-
-/// The same, with what the policies make of a request that carries this.
-pub(crate) async fn why_trying(
-    table: &PeerTable,
-    shared: &Arc<Shared>,
-    request: &WhyRequest,
-    trial: &Trial,
-) -> WhyReport {
-    let mut why = why(table, request);
-    let taken = why
-        .canonical_path
-        .as_deref()
-        .map(|path| taken(table, &normal(&request.host), path));
-    if let Some(route) = taken.and_then(|taken| exchange::route_of(table, taken)) {
-        policies::try_request(route, shared, request, trial, &mut why).await;
-    }
-    why
-}
-
-fn normal(host: &str) -> String {
-    host.trim_end_matches('.').to_ascii_lowercase()
-}
-
-fn taken(table: &PeerTable, host: &str, path: &str) -> Taken {
-    match table.router.find(host, path) {
-        Some(found) => Taken::Route(found),
-        None if table.default_route().is_some() => Taken::Default,
-        None => Taken::Nothing,
-    }
 }
