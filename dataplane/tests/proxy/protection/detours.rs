@@ -150,3 +150,46 @@ async fn exempt_paths_are_no_way_in() {
         );
     }
 }
+
+/// A stranger who says to come from where one may come from, or from somewhere else each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_says_where_it_comes_from() {
+    let recorder = Recorder::new().await;
+    let hale = Hale::start(Config::default());
+    let by_address = policies().into_iter();
+    let by_address = by_address.filter(|(name, _)| [EXHAUSTED, "access"].contains(&name.as_str()));
+    for (name, policy) in by_address {
+        hale.dataplane.publish(config(&recorder, &policy));
+        talk(&hale, get("/admin", "")).await;
+        let before = reached(&recorder).len();
+        for header in [
+            "X-Forwarded-For",
+            "x_forwarded_for",
+            "Forwarded",
+            "X-Real-IP",
+            "X-Client-IP",
+            "True-Client-IP",
+            "CF-Connecting-IP",
+            "X-Cluster-Client-IP",
+            "X-Envoy-External-Address",
+        ] {
+            for value in [
+                "203.0.113.5",
+                "for=203.0.113.5",
+                "203.0.113.5, 127.0.0.1",
+                "::ffff:203.0.113.5",
+            ] {
+                let answer = talk(&hale, get("/admin", &format!("{header}: {value}\r\n"))).await;
+                assert!(
+                    NO.contains(&status(&answer)),
+                    "{name}: {header}: {value}: {answer}"
+                );
+            }
+        }
+        // A load balancer's word, on a port where none is expected.
+        let told = "PROXY TCP4 203.0.113.5 127.0.0.1 4000 80\r\n";
+        let answer = talk(&hale, format!("{told}{}", get("/admin", ""))).await;
+        assert_ne!(status(&answer), "200", "{name}: {answer}");
+        assert_eq!(reached(&recorder).len(), before, "{name}");
+    }
+}
