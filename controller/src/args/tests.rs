@@ -62,6 +62,19 @@ fn switches_take_a_value_or_none() {
 }
 
 #[test]
+fn the_proxy_protocol_is_for_proxies_that_are_named() {
+    let message = parse("hale run --use-proxy-protocol").expect_err("of whom?");
+    assert!(message.contains("--trusted-proxy-cidr"), "{message}");
+    let args = run("hale run --use-proxy-protocol --trusted-proxy-cidr 10.0.0.0/8");
+    assert!(args.proxy.use_proxy_protocol);
+    assert!(
+        !run("hale run --trusted-proxy-cidr 10.0.0.0/8")
+            .proxy
+            .use_proxy_protocol
+    );
+}
+
+#[test]
 fn lists_take_commas_and_repeats() {
     let args = run("hale run --explain-cidr 10.0.0.0/8,192.168.0.7 --explain-cidr ::1/128");
     let text: Vec<_> = args

@@ -47,9 +47,9 @@ pub(super) struct External {
 
 /// Why there is no answer.
 enum NoAnswer {
-    /// Nobody answered.
+    /// Nobody was there, or nobody spoke in time.
     Silent(String),
-    /// The question cannot be asked.
+    /// The question cannot be asked, or what came of it is no answer.
     Impossible(String),
 }
 
@@ -119,8 +119,7 @@ impl External {
                 let (Some(worker), Some(upstream)) = (asked.worker, asked.authority_service) else {
                     return Err(NoAnswer::Impossible(format!("{id} is not known")));
                 };
-                let answer = peers::ask(worker, upstream, &question, limit).await;
-                answer.map_err(NoAnswer::Silent)
+                peers::ask(worker, upstream, &question, limit).await
             }
             ExternalService::Url(origin) => {
                 let reach = Reach {

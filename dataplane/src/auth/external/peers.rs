@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderValue, Request, header, response};
 use tokio::time::Instant;
 
-use super::{super::Authorized, question::Question};
+use super::{super::Authorized, NoAnswer, question::Question};
 use crate::{
     admission::{self, Ask, Current, Seat},
     attempts::{Stopwatch, record_failure},
@@ -33,12 +33,16 @@ pub(super) async fn ask(
     upstream: &Arc<Upstream>,
     question: &Question,
     limit: Duration,
-) -> Result<response::Parts, String> {
+) -> Result<response::Parts, NoAnswer> {
     let began = Instant::now();
     let answer = attempts(worker, upstream, question, began + limit).await;
     let status = answer.as_ref().ok().map(|answer| answer.status.as_u16());
     upstream.metrics.request(status, began.elapsed());
-    answer.map_err(|why| format!("{}: {why}", upstream.config.id))
+    let named = |why| format!("{}: {why}", upstream.config.id);
+    answer.map_err(|none| match none {
+        NoAnswer::Silent(why) => NoAnswer::Silent(named(why)),
+        NoAnswer::Impossible(why) => NoAnswer::Impossible(named(why)),
+    })
 }
 
 async fn attempts(
@@ -46,7 +50,7 @@ async fn attempts(
     upstream: &Arc<Upstream>,
     question: &Question,
     deadline: Instant,
-) -> Result<response::Parts, String> {
+) -> Result<response::Parts, NoAnswer> {
     let mut current = Current::Route(upstream);
     let mut tried = Vec::new();
     let mut last: Option<Box<AttemptError>> = None;
@@ -93,9 +97,16 @@ async fn attempts(
         tried.push(index);
     }
     Err(match last {
-        Some(error) => error.message,
-        None => no_peer(&current),
+        None => NoAnswer::Silent(no_peer(&current)),
+        Some(error) if is_silence(&error) => NoAnswer::Silent(error.message),
+        Some(error) => NoAnswer::Impossible(error.message),
     })
+}
+
+/// Whether nobody was there, or nobody spoke in time. A peer that took the question and broke off was there, and the
+/// request may be what it broke off for.
+fn is_silence(error: &AttemptError) -> bool {
+    error.unsent() || error.gave_up || error.reason == Reason::UpstreamTimeout
 }
 
 /// Whether a connection failed for no fault of its peer.
@@ -113,8 +124,9 @@ async fn attempt(
     question: &Question,
     fresh: Duration,
     deadline: Instant,
-) -> Result<Result<response::Parts, Box<AttemptError>>, String> {
-    let request = request(upstream, question).ok_or("its name cannot be sent")?;
+) -> Result<Result<response::Parts, Box<AttemptError>>, NoAnswer> {
+    let request = request(upstream, question)
+        .ok_or_else(|| NoAnswer::Impossible("its name cannot be sent".to_owned()))?;
     let left = deadline.saturating_duration_since(Instant::now());
     let limits = Limits {
         connect: Some(left.min(CONNECT)),

@@ -31,6 +31,7 @@ pub(super) async fn ask(
             error @ (OutboundError::Lookup(_)
             | OutboundError::NoAddress
             | OutboundError::Connect(..)
+            | OutboundError::Tls(..)
             | OutboundError::Timeout(_)),
         ) => Err(NoAnswer::Silent(error.to_string())),
         Err(error) => Err(NoAnswer::Impossible(error.to_string())),
