@@ -62,7 +62,8 @@ impl Origin {
         let path = match uri.path_and_query() {
             Some(path) if path.as_str().starts_with('/') => path.clone(),
             Some(path) if !path.as_str().is_empty() => {
-                PathAndQuery::try_from(format!("/{path}")).map_err(|_| "its path cannot be sent")?
+                PathAndQuery::try_from(format!("/{}", path.as_str()))
+                    .map_err(|_| "its path cannot be sent")?
             }
             _ => root,
         };
