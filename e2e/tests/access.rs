@@ -8,7 +8,6 @@ use hale_e2e::wait::until;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 use tokio::process::Command;
 
 /// What `htpasswd -nbBC 5 ann 'correct horse'` printed.
