@@ -17,6 +17,7 @@ mod cors;
 mod external_auth;
 mod framing;
 mod grpc;
+mod guesses;
 mod headers;
 mod health;
 mod jwt;
