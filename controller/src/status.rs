@@ -327,10 +327,13 @@ async fn apply(client: &Client, manager: &str, write: Write) -> (Write, Result<(
         match &write {
             Write::Policy(key, share, version) => {
                 let api = Api::<UpstreamPolicy>::namespaced(client.clone(), &key.namespace);
+                // Without a version, nothing is said of it: null is no version.
+                let version = version.iter().map(|it| ("resourceVersion", it));
+                let metadata: HashMap<_, _> = version.collect();
                 let patch = Patch::Apply(json!({
                     "apiVersion": "hale-ingress.io/v1alpha1",
                     "kind": "UpstreamPolicy",
-                    "metadata": {"resourceVersion": version},
+                    "metadata": metadata,
                     "status": share.status,
                 }));
                 api.patch_status(&key.name, &params, &patch).await?;
