@@ -7,12 +7,8 @@
 use std::{
     cell::{Cell, RefCell},
     pin::Pin,
-    rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    task::{Context, Poll, ready},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -22,12 +18,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use crate::{auth::AuthGuard, sanitize};
-
 mod check;
+mod stream;
 mod upload;
 
 use check::Check;
+use stream::Stream;
 pub(crate) use upload::{Unmet, Upload};
 
 /// The largest request body that is kept for another try.
@@ -262,18 +258,6 @@ enum Kind {
     },
 }
 
-struct Stream {
-    /// `None` once it ended or failed.
-    incoming: Option<Incoming>,
-    progress: Rc<Progress>,
-    /// Whose headers the trailers may not have.
-    guard: Option<Arc<AuthGuard>>,
-    idle: IdleLimit,
-    check: Option<Box<Check>>,
-    /// HTTP/1: the rest of an unread body is read, so that the client sees the answer.
-    discard_rest: bool,
-}
-
 impl RequestBody {
     pub(crate) fn empty() -> Self {
         Self(Kind::Empty)
@@ -287,125 +271,6 @@ impl RequestBody {
     ) -> Self {
         let stream = Stream::new(incoming, progress, check, discard_rest);
         Self(Kind::Stream(Box::new(stream)))
-    }
-}
-
-/// What comes of asking a body for more.
-type Next = Option<Result<Frame<Bytes>, BodyError>>;
-
-impl Stream {
-    fn new(
-        incoming: Incoming,
-        progress: Rc<Progress>,
-        check: Option<Box<Check>>,
-        discard_rest: bool,
-    ) -> Self {
-        Self {
-            incoming: Some(incoming),
-            progress,
-            guard,
-            idle: IdleLimit::new(Some(CLIENT_IDLE)),
-            check,
-            discard_rest,
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        loop {
-            if let Some(check) = self.check.as_mut().filter(|check| check.has_passed()) {
-                return Poll::Ready(check.release().map(Ok));
-            }
-            if self.incoming.is_none() {
-                return Poll::Ready(None);
-            }
-            let next = match ready!(self.receive(cx)) {
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Some(Ok(frame)) => Some(frame),
-                None => None,
-            };
-            let ended = self.incoming.is_none();
-            let Some(check) = &mut self.check else {
-                if ended {
-                    self.progress.ended();
-                }
-                return Poll::Ready(next.map(Ok));
-            };
-            let before = next.and_then(|frame| check.take(frame));
-            if ended {
-                if !check.end() {
-                    self.progress.mismatched.set(true);
-                    self.progress.forget();
-                    return Poll::Ready(Some(Err(BodyError::Mismatch)));
-                }
-                self.progress.ended();
-            }
-            if let Some(before) = before {
-                return Poll::Ready(Some(Ok(before)));
-            }
-        }
-    }
-
-    /// The next frame from the client; `incoming` is none behind the last.
-    fn receive(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        let Some(incoming) = self.incoming.as_mut() else {
-            return Poll::Ready(None);
-        };
-        match Pin::new(&mut *incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(mut frame))) => {
-                self.idle.moved();
-                if let Some(trailers) = frame.trailers_mut() {
-                    sanitize::trailers(trailers);
-                    if let Some(guard) = &self.guard {
-                        guard.strip(trailers);
-                    }
-                }
-                self.progress.saw(&frame);
-                if incoming.is_end_stream() {
-                    self.incoming = None;
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                self.incoming = None;
-                self.progress.client_failed.set(true);
-                Poll::Ready(Some(Err(BodyError::Sender(error))))
-            }
-            Poll::Ready(None) => {
-                self.incoming = None;
-                Poll::Ready(None)
-            }
-            Poll::Pending => {
-                let waited = ready!(self.idle.poll_waited(cx));
-                self.incoming = None;
-                self.progress.client_failed.set(true);
-                self.progress.client_silent.set(true);
-                Poll::Ready(Some(Err(BodyError::Idle(waited))))
-            }
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        match &self.check {
-            Some(check) => check.is_done(),
-            None => self.incoming.as_ref().is_none_or(Body::is_end_stream),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let rest = self.incoming.as_ref();
-        let rest = rest.map_or(SizeHint::with_exact(0), Body::size_hint);
-        match (&self.check, rest.exact()) {
-            (Some(check), Some(rest)) => SizeHint::with_exact(rest + check.held()),
-            _ => rest,
-        }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        if let Some(rest) = self.incoming.take().filter(|_| self.discard_rest) {
-            tokio::task::spawn_local(discard(rest));
-        }
     }
 }
 

@@ -18,14 +18,14 @@ const MOST_DERIVED: u64 = 4_096;
 pub(super) struct Keyring {
     keys: HashMap<Box<str>, Key>,
     /// In place of keys that there are not, so that they take as long.
-    nobody: Mac,
+    nobody: Arc<Mac>,
     /// By what `Credential` says. Only what a good signature was made with comes in here.
     derived: Cache<Box<str>, Arc<Mac>>,
 }
 
 /// One access key.
 pub(super) struct Key {
-    root: Mac,
+    root: Arc<Mac>,
     pub(super) consumer: Arc<str>,
     /// Seconds of Unix time.
     not_after: Option<i64>,
@@ -49,8 +49,8 @@ impl Key {
 impl Keyring {
     pub(super) fn new(profile: SignatureProfile, entries: &[AccessKeyEntry]) -> Self {
         let root = |secret: &[u8]| match profile {
-            SignatureProfile::Aws4 => Mac::new(HMAC_SHA256, &[b"AWS4", secret].concat()),
-            _ => Mac::new(HMAC_SHA256, secret),
+            SignatureProfile::Aws4 => Arc::new(Mac::new(HMAC_SHA256, &[b"AWS4", secret].concat())),
+            _ => Arc::new(Mac::new(HMAC_SHA256, secret)),
         };
         let keys = entries.iter().map(|entry| {
             let key = Key {
@@ -78,7 +78,7 @@ impl Keyring {
         let key = self.keys.get(&*claim.key_id);
         let root = key.map_or(&self.nobody, |key| &key.root);
         let Some(scope) = claim.scope.as_deref() else {
-            let mac = Arc::new(root.clone());
+            let mac = Arc::clone(root);
             return Verifier {
                 key,
                 mac,
@@ -122,7 +122,8 @@ impl Keyring {
 /// The signing key of a day, region and service.
 fn derive(root: &Mac, scope: &str, key_id: &str) -> Mac {
     let rest = scope.get(key_id.len() + 1..).unwrap_or_default();
-    rest.split('/').fold(root.clone(), |key, part| {
-        Mac::new(HMAC_SHA256, sign(&key, part.as_bytes()).as_ref())
-    })
+    let next = |key: &Mac, part: &str| Mac::new(HMAC_SHA256, sign(key, part.as_bytes()).as_ref());
+    let (date, rest) = rest.split_once('/').unwrap_or((rest, ""));
+    rest.split('/')
+        .fold(next(root, date), |key, part| next(&key, part))
 }
