@@ -110,16 +110,21 @@ pub struct UpstreamPolicySpec {
     /// Deadlines of a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
-    /// Who may send requests. Default: everybody.
+    /// Who may send requests: whom one of the methods identifies. Others are answered with 401. What cannot be
+    /// used (a Secret that is missing, a section that is not valid) refuses requests with 503; it never lets
+    /// them through. Default: everybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
-    /// Which client addresses may send requests. Default: all.
+    /// Which client addresses may send requests, asked before anything else. Others are answered with 403
+    /// `AddressDenied`; a section that is not valid lets nobody in. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
-    /// How many requests are taken. Default: no limit.
+    /// How many requests are taken, by all replicas of Hale together. What is above is answered with 429 and
+    /// `Retry-After`. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
-    /// Which web pages of other origins may read answers. Default: Hale adds nothing, and passes on what the
+    /// Which web pages of other origins may read answers (CORS). Hale answers preflights itself, before `rateLimit`
+    /// and `auth`. Default: Hale adds nothing, and passes on what the
     /// upstream says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
