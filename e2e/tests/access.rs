@@ -109,7 +109,7 @@ async fn curl(server: SocketAddr, host: &str, user: &str) -> anyhow::Result<Stri
             user,
         ])
         .args(["--connect-to", &format!("{host}:80:{server}")])
-        .arg(format!("http://{host}/orders?b=2&a=1"))
+        .arg(format!("http://{host}/orders?a=1&b=2"))
         .kill_on_drop(true)
         .output()
         .await
