@@ -6,10 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use hale_dataplane::{
     auth::password::Users,
-    config::{
-        Auth, AuthMethod, AuthRules, Basic, Config, HostPattern, ObjectRef, PathRule, Problem,
-        Resolved, VirtualHost,
-    },
+    config::{Auth, AuthMethod, AuthRules, Basic, ObjectRef, PathRule, Problem, Resolved},
     reason::Reason,
 };
 use http::Request;
