@@ -178,10 +178,32 @@ pub(crate) async fn each_method_lets_its_own_credentials_in(stage: &Stage) -> an
         stage.condition(name, "Accepted", "True", SOON).await?;
     }
 
+    of_headers(stage, &basic, &keyed).await?;
+    let bearer =
+        |token: &str| Ask::get(&tokens, "/").header("authorization", &format!("Bearer {token}"));
+    lets_in(stage, &bearer(TOKEN), "jwt", "ann").await?;
+    let (unsigned, _) = TOKEN.rsplit_once('.').unwrap_or_default();
+    for token in [
+        &TOKEN.replace("9.eyJpc", "9.eyJqc"),
+        &format!("{unsigned}."),
+        "x",
+    ] {
+        answers(stage, &bearer(token), 401, "AuthRequired").await?;
+    }
+    curl_gets(stage, &signed, "AKROBOT1:first secret", "200").await?;
+    curl_gets(stage, &signed, "AKROBOT1:another secret", "401").await?;
+    curl_gets(stage, &signed, "AKROBOT9:first secret", "401").await?;
+    stage.get(&basic, "/health").await?.want(200)?;
+    stage.get(&basic, "/health/../orders").await?.want(401)?;
+    why_names(stage, &keyed, "partners").await
+}
+
+/// Passwords and API keys open their own host, and no other.
+async fn of_headers(stage: &Stage, basic: &str, keyed: &str) -> anyhow::Result<()> {
     let credentials = [
-        (&basic, "authorization", RIGHT, WRONG, "basic", "ann"),
+        (basic, "authorization", RIGHT, WRONG, "basic", "ann"),
         (
-            &keyed,
+            keyed,
             "x-api-key",
             "k-4711-acme",
             "k-4711-acm",
@@ -201,7 +223,7 @@ pub(crate) async fn each_method_lets_its_own_credentials_in(stage: &Stage) -> an
         .await?;
         answers(stage, &ask, 401, "AuthRequired").await?;
         // Who is let in here is a stranger there.
-        let elsewhere = if host == &basic { &keyed } else { &basic };
+        let elsewhere = if host == basic { keyed } else { basic };
         let stranger = Ask::get(elsewhere, "/orders").header(header, right);
         answers(stage, &stranger, 401, "AuthRequired").await?;
         let forged = ask
@@ -209,23 +231,7 @@ pub(crate) async fn each_method_lets_its_own_credentials_in(stage: &Stage) -> an
             .header("x-hale-auth", method);
         answers(stage, &forged, 401, "AuthRequired").await?;
     }
-    let bearer =
-        |token: &str| Ask::get(&tokens, "/").header("authorization", &format!("Bearer {token}"));
-    lets_in(stage, &bearer(TOKEN), "jwt", "ann").await?;
-    let (unsigned, _) = TOKEN.rsplit_once('.').unwrap_or_default();
-    for token in [
-        &TOKEN.replace("9.eyJpc", "9.eyJqc"),
-        &format!("{unsigned}."),
-        "x",
-    ] {
-        answers(stage, &bearer(token), 401, "AuthRequired").await?;
-    }
-    curl_gets(stage, &signed, "AKROBOT1:first secret", "200").await?;
-    curl_gets(stage, &signed, "AKROBOT1:another secret", "401").await?;
-    curl_gets(stage, &signed, "AKROBOT9:first secret", "401").await?;
-    stage.get(&basic, "/health").await?.want(200)?;
-    stage.get(&basic, "/health/../orders").await?.want(401)?;
-    why_names(stage, &keyed, "partners").await
+    Ok(())
 }
 
 /// `hale why`, asked in a pod of Hale, names the policy that decides.

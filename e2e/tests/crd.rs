@@ -509,7 +509,7 @@ fn auth(method: &str) -> String {
 
 const BASIC: &str = "basic: {secretRef: {name: a}}";
 
-/// `auth`, but for tokens.
+/// `auth` as a whole.
 fn wrong_auth() -> Vec<Wrong> {
     let section = |rest: &str| format!("{SERVICE}, auth: {{anyOf: [{{{BASIC}}}], {rest}}}");
     vec![
@@ -555,6 +555,12 @@ fn wrong_auth() -> Vec<Wrong> {
             auth("basic: {secretRef: {name: a}, realm: 'a\"b'}"),
             "should match",
         ),
+    ]
+}
+
+/// What single methods of `auth` ask for, but tokens.
+fn wrong_methods() -> Vec<Wrong> {
+    vec![
         ("users of no Secret", auth("basic: {}"), "Required value"),
         (
             "an API key nowhere",
@@ -682,9 +688,12 @@ fn wrong_tokens() -> Vec<Wrong> {
     ]
 }
 
-/// `access`, `rateLimit` and `cors`.
-fn wrong_traffic() -> Vec<Wrong> {
-    let on_ingress = |rest: &str| format!("{INGRESS}, {rest}");
+fn on_ingress(rest: &str) -> String {
+    format!("{INGRESS}, {rest}")
+}
+
+/// `access`.
+fn wrong_access() -> Vec<Wrong> {
     vec![
         (
             "access of nobody in particular",
@@ -711,6 +720,12 @@ fn wrong_traffic() -> Vec<Wrong> {
             on_ingress("access: {allow: [a.test]}"),
             "should match",
         ),
+    ]
+}
+
+/// `rateLimit` and `cors`.
+fn wrong_traffic() -> Vec<Wrong> {
+    vec![
         (
             "no requests",
             on_ingress("rateLimit: {requests: 0}"),
@@ -774,7 +789,9 @@ pub(crate) async fn wrong_policies_are_refused_with_understandable_messages(
         wrong_peers(),
         wrong_requests(),
         wrong_auth(),
+        wrong_methods(),
         wrong_tokens(),
+        wrong_access(),
         wrong_traffic(),
     ];
     for (what, spec, message) in wrong.into_iter().flatten() {
@@ -817,8 +834,9 @@ fn protected() -> String {
     )
 }
 
-pub(crate) async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result<()> {
-    let everything = format!(
+/// A spec with everything about peers, and timeouts and retries.
+fn everything() -> String {
+    format!(
         "{SERVICE}, healthCheck: {{readiness: Ignore, terminating: Never, panicThreshold: 50, active: {{\
          http: {{method: HEAD, path: '/a?b=c', host: a.test, headers: [{{name: X-A, value: b}}], \
          expectedStatuses: ['200', '300-399'], expectedBody: {{regex: 'o.'}}}}, port: admin, interval: 1m30s, \
@@ -834,9 +852,12 @@ pub(crate) async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result
          budget: {{percent: 10, interval: 5s, minRetries: 0}}}}, \
          timeouts: {{connect: 500ms, request: 10s, backendRequest: 5s, idle: 0s}}, \
          tls: {{hostname: a.test, caCertificateRefs: [{{kind: ConfigMap, name: ca}}], clientCertificateRef: {{name: own}}}}"
-    );
+    )
+}
+
+pub(crate) async fn right_policies_are_accepted(stage: &Stage) -> anyhow::Result<()> {
     for (name, spec) in [
-        ("everything", everything.as_str()),
+        ("everything", everything().as_str()),
         ("nothing", SERVICE),
         ("protected", &protected()),
         (

@@ -116,10 +116,9 @@ impl Fault {
 const RETOLD: Duration = Duration::from_secs(45);
 const CHECK: &str = "healthCheck: {active: {tcp: {}, interval: 1s, timeout: 900ms, unhealthyThreshold: 2, jitterPercent: 0}}";
 
-pub(crate) async fn each_fault_of_pods_has_its_reason_wherever_one_looks(
-    stage: &Stage,
-) -> anyhow::Result<()> {
-    let faults = [
+/// One of each, the slowest to show last.
+fn faults() -> [Fault; 5] {
+    [
         Fault {
             name: "homeless",
             policy: "timeouts: {connect: 1s}",
@@ -155,7 +154,13 @@ pub(crate) async fn each_fault_of_pods_has_its_reason_wherever_one_looks(
             described: &["NotReady", "CrashLoopBackOff"],
             why: &["NotReady", "CrashLoopBackOff"],
         },
-    ];
+    ]
+}
+
+pub(crate) async fn each_fault_of_pods_has_its_reason_wherever_one_looks(
+    stage: &Stage,
+) -> anyhow::Result<()> {
+    let faults = faults();
     let origin = Origin::new("good", 1);
     stage.apply(&origin.manifests()).await?;
     stage
