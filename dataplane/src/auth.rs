@@ -1,4 +1,4 @@
-//! Who sends a request, and may they? The one place that makes an [`Authorized`], which is the only key to
+//! Who sends a request, and may they? The one place that makes an `Authorized`, which is the only key to
 //! `forward`: a route cannot forget its policy, because without one nothing is sent.
 //!
 //! Methods are asked in the order of the policy, and the first whose credential the request has decides. What a

@@ -109,7 +109,7 @@ pub enum CheckKind {
     Tcp(TcpCheck),
     /// `grpc.health.v1.Health/Check`, wanting `SERVING`. Over TLS where the upstream has it.
     Grpc(GrpcCheck),
-    /// What each peer has in [`Peer::check`]; a peer without one is not checked.
+    /// What each peer has in [`Peer::check`](super::Peer::check); a peer without one is not checked.
     OfPeer,
 }
 

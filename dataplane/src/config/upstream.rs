@@ -181,7 +181,7 @@ pub struct Peer {
     /// The port that checks go to; `None` is the traffic's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check_port: Option<u16>,
-    /// The check of this peer alone, where the upstream's is [`CheckKind::OfPeer`].
+    /// The check of this peer alone, where the upstream's is [`CheckKind::OfPeer`](super::CheckKind::OfPeer).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<Box<PeerCheck>>,
     /// UID of the pod, empty where there is none: a reused address does not inherit a history.
