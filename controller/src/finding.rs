@@ -74,6 +74,8 @@ pub enum FindingReason {
     PolicyTargetNotFound,
     /// A Secret or ConfigMap that a policy refers to and that may not be read, or was not yet.
     ReferenceUnreadable,
+    /// A credential that cannot be used: a line of an htpasswd file, an API key, a Secret with an access key.
+    CredentialInvalid,
     /// A manifest of a kind that Hale does not read.
     KindIgnored,
 }
@@ -104,6 +106,7 @@ impl FindingReason {
             Self::PolicyConflicted => "PolicyConflicted",
             Self::PolicyTargetNotFound => "PolicyTargetNotFound",
             Self::ReferenceUnreadable => "ReferenceUnreadable",
+            Self::CredentialInvalid => "CredentialInvalid",
             Self::KindIgnored => "KindIgnored",
         }
     }

@@ -1,6 +1,6 @@
 //! The attempts of one request, one after another, until a peer answers or nothing is left to try.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::Body;
@@ -401,8 +401,22 @@ pub(crate) fn note(exchange: &mut Exchange, peer: &Peer, outcome: Outcome) {
 /// Notes an attempt without a response, also in the peer's vitals where it is to blame.
 pub(crate) fn note_failure(exchange: &mut Exchange, peer: &Peer, error: &AttemptError) {
     note(exchange, peer, outcome_of(error.reason));
-    let mismatched = |progress: &Rc<Progress>| progress.mismatched.get();
-    if error.gave_up || exchange.progress.as_ref().is_some_and(mismatched) {
+    if (exchange.progress.as_ref()).is_some_and(|progress| progress.mismatched.get()) {
+        // The client's body was not the one that it had signed: the request was ended for that.
+        return;
+    }
+    let in_flight = exchange.in_flight.as_ref().and_then(Seat::in_flight);
+    record_failure(peer, error, in_flight, client_failed(exchange).is_some());
+}
+
+/// Notes in the peer's vitals what it is to blame for.
+pub(crate) fn record_failure(
+    peer: &Peer,
+    error: &AttemptError,
+    in_flight: Option<&InFlight>,
+    client_failed: bool,
+) {
+    if error.gave_up {
         // The peer has not failed this request; who found it failing has said so.
         return;
     }

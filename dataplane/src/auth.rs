@@ -282,6 +282,8 @@ pub(crate) async fn check(
         }
         Protection::AnyOf(guard) => guard,
     };
+    // Servers may merge trailers into the headers.
+    upload.guarded_by(guard);
     let conn = &exchange.conn;
     let asked = Asked {
         method: &exchange.method,
@@ -355,6 +357,14 @@ impl AuthGuard {
         for name in &self.ours {
             headers.remove(name);
         }
+    }
+
+    /// Where its methods fetch keys.
+    pub(crate) fn key_endpoints(&self) -> impl Iterator<Item = &Arc<jwt::Endpoint>> {
+        self.methods.iter().filter_map(|method| match method {
+            Method::Jwt(method) => method.endpoint(),
+            _ => None,
+        })
     }
 
     /// Asks the methods, one after another.
@@ -590,6 +600,16 @@ impl Authorized {
         {
             headers.insert(X_HALE_CONSUMER, value);
         }
+    }
+
+    /// Cookies that go to the client, whatever the upstream answers.
+    fn cookies(&self) -> Vec<HeaderValue> {
+        let granted = self.0.as_ref().and_then(|pass| pass.by.as_ref());
+        let headers = granted.map_or(&[][..], |(_, granted)| &granted.headers);
+        let cookies = headers
+            .iter()
+            .filter(|(name, _)| name == header::SET_COOKIE);
+        cookies.map(|(_, value)| value.clone()).collect()
     }
 
     /// What a client is told whose body was not the one that it had signed.

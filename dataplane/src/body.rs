@@ -263,13 +263,7 @@ impl RequestBody {
         Self(Kind::Empty)
     }
 
-    fn stream(
-        incoming: Incoming,
-        progress: Rc<Progress>,
-        check: Option<Box<Check>>,
-        discard_rest: bool,
-    ) -> Self {
-        let stream = Stream::new(incoming, progress, check, discard_rest);
+    fn stream(stream: Stream) -> Self {
         Self(Kind::Stream(Box::new(stream)))
     }
 }

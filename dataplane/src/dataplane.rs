@@ -25,7 +25,7 @@ use crate::{
     listen::{self, Bound},
     metrics::Metrics,
     outbound::Reach,
-    report::{self, Report, WhyReport, WhyRequest},
+    report::{self, Report, Trial, WhyReport, WhyRequest},
     table::PeerTable,
     tls,
     worker::{self, Stage},

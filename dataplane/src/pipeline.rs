@@ -218,20 +218,11 @@ fn discard(body: Incoming, version: Version) {
 }
 
 /// Finds the route.
-///
-/// Some servers take `;parameters` off a path before they look at it. Where that leads to another route, and that
-/// one is guarded, it is the one that is taken: `/admin;x` does not pass by the guard of `/admin`.
 fn route(exchange: &mut Exchange) -> Result<(), Reject> {
-    let table = &exchange.table;
-    let (host, path) = (exchange.host(), exchange.path());
-    let mut found = table.router.find(host, path);
-    if let Some(Cow::Owned(plain)) = sanitize::without_parameters(path)
-        && let Some(other) = table.router.find(host, &plain)
-        && Some(other) != found
-        && (table.route(other.host, other.route)).is_some_and(CompiledRoute::is_guarded)
-    {
-        found = Some(other);
-    }
+    let found = exchange
+        .table
+        .find(exchange.host(), exchange.path())
+        .map_err(|error| Reject::new(Reason::BadRequest).saying(error.as_str()))?;
     exchange.taken = match found {
         Some(found) => Taken::Route(found),
         None if exchange.table.default_route().is_some() => Taken::Default,

@@ -42,6 +42,7 @@ mod guards;
 mod lookup;
 
 use guards::Guards;
+pub(crate) use lookup::LookupError;
 
 /// A compiled config.
 pub(crate) struct PeerTable {
@@ -439,6 +440,11 @@ impl PeerTable {
             upstreams,
             config,
         }
+    }
+
+    /// Where keys of tokens are fetched.
+    pub(crate) fn key_endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.guards.key_endpoints()
     }
 
     /// The route at an index that the router gave.

@@ -217,7 +217,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_definition_must_be_away_for_a_while() {
         let mut failure = Failure::default();
-        let mut absent = |failure: &mut Failure| failure.absent_for(BELIEVED, true);
+        let absent = |failure: &mut Failure| failure.absent_for(BELIEVED, true);
         assert!(!absent(&mut failure));
         tokio::time::advance(BELIEVED / 2).await;
         assert!(!absent(&mut failure));

@@ -1,6 +1,6 @@
 //! A client's body before it is given to a peer: what authorization asks of it is settled here.
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest;
 use http_body::Body;
@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use super::{BodyError, Check, Memory, Progress, RequestBody, Stream, discard};
 use crate::{
     auth::{
-        Outcome,
+        AuthGuard, Outcome,
         access_key::{BodyCheck, Digests},
     },
     reason::Reason,
@@ -29,6 +29,8 @@ pub(crate) struct Upload {
     /// `None` once it was read.
     incoming: Option<Incoming>,
     progress: Rc<Progress>,
+    /// Whose headers the trailers may not have.
+    guard: Option<Arc<AuthGuard>>,
     /// What it must have been when it has gone by.
     digests: Option<Digests>,
     /// HTTP/1: the rest of an unread body is read, so that the client sees the answer.
@@ -48,9 +50,15 @@ impl Upload {
         Self {
             incoming: Some(incoming),
             progress: Rc::default(),
+            guard: None,
             digests: None,
             discard_rest,
         }
+    }
+
+    /// Its trailers may not have the headers that this guard's methods set.
+    pub(crate) fn guarded_by(&mut self, guard: &Arc<AuthGuard>) {
+        self.guard = Some(Arc::clone(guard));
     }
 
     /// Whether there is no body.
@@ -100,7 +108,8 @@ impl Upload {
         };
         self.progress.keep_all(READ_LIMIT, &MEMORY);
         let progress = Rc::clone(&self.progress);
-        let mut stream = Stream::new(incoming, progress, None, self.discard_rest);
+        let guard = self.guard.clone();
+        let mut stream = Stream::new(incoming, progress, guard, None, self.discard_rest);
         loop {
             let frame = match std::future::poll_fn(|cx| stream.poll(cx)).await {
                 None => return Ok(hash.finish()),
@@ -134,8 +143,9 @@ impl Upload {
             progress.keep();
         }
         let check = self.digests.take().map(Check::new);
-        let body = RequestBody::stream(incoming, Rc::clone(&progress), check, self.discard_rest);
-        (body, progress)
+        let (of, guard) = (Rc::clone(&progress), self.guard.take());
+        let stream = Stream::new(incoming, of, guard, check, self.discard_rest);
+        (RequestBody::stream(stream), progress)
     }
 }
 

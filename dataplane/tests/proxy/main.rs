@@ -7,8 +7,8 @@ mod support;
 mod wire;
 
 mod access;
-mod api_key;
 mod access_key;
+mod api_key;
 mod attempts;
 mod balancing;
 mod basic_auth;
