@@ -5,10 +5,11 @@
 //! 1. A worker accepts its connection (`listen`), which never leaves that worker's thread.
 //! 2. Its head is read and made unambiguous (`sanitize`), the table of the moment is loaded (`table`), and
 //!    the route found (`route`).
-//! 3. `pipeline` makes attempts: a peer is picked among the eligible (`balance`) that have room (`admission`),
+//! 3. The route's policies say whether it is let in (`access`, `cors`, `rate_limit`, `auth`).
+//! 4. `pipeline` makes attempts: a peer is picked among the eligible (`balance`) that have room (`admission`),
 //!    and the request sent on a pooled connection (`forward`, `pool`). What fails is tried again where that is right (`retry`).
-//! 4. The response streams to the client (`response`), or the proxy explains why there is none (`reject`).
-//! 5. When its last byte is sent, the request is counted and logged (`exchange`, `metrics`, `access_log`).
+//! 5. The response streams to the client (`response`), or the proxy explains why there is none (`reject`).
+//! 6. When its last byte is sent, the request is counted and logged (`exchange`, `metrics`, `access_log`).
 //!
 //! Meanwhile the health thread checks peers (`health`), and the controller publishes tables (`dataplane`).
 
