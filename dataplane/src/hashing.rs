@@ -7,7 +7,7 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -17,6 +17,8 @@ use std::{
 };
 
 use tokio::sync::oneshot;
+
+use crate::sanitize;
 
 /// How much waits, of all clients.
 const QUEUE: usize = 64;
@@ -138,7 +140,7 @@ impl Queue {
         if self.waiting.load(Ordering::Relaxed) >= QUEUE {
             return Err(Busy);
         }
-        let client = network(client);
+        let client = sanitize::network(client);
         let mut state = self.lock();
         let (mut own, mut round) = (0, state.round);
         for job in state.jobs.iter().filter(|job| job.client == client) {
@@ -213,17 +215,6 @@ impl Drop for Place<'_> {
         let job = self.queue.take(&mut state, own);
         drop(state);
         drop(job);
-    }
-}
-
-/// Who counts as one client: whoever has an IPv6 address has 2⁶⁴ of them.
-fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        address @ IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            let network = address.to_bits() >> 64 << 64;
-            IpAddr::V6(Ipv6Addr::from_bits(network))
-        }
     }
 }
 

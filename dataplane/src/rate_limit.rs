@@ -22,6 +22,7 @@ use crate::{
     config::{self, HostPattern, RateLimitKey, Route},
     reason::Reason,
     reject::Reject,
+    sanitize,
 };
 
 mod cells;
@@ -66,7 +67,7 @@ pub(crate) type Said = Vec<(HeaderName, HeaderValue)>;
 #[derive(Hash)]
 enum Key<'a> {
     Route(Option<(&'a HostPattern, &'a config::PathRule, &'a config::ObjectRef)>),
-    Address(u128),
+    Address(IpAddr),
     Header(&'a [u8]),
     Consumer(&'a str),
 }
@@ -119,7 +120,7 @@ impl Limiter {
 
     /// Who lacks what is counted is counted by address: leaving it out gives nobody more.
     fn key<'a>(&self, counted: &Counted<'a>) -> Key<'a> {
-        let by_address = || Key::Address(network(counted.client));
+        let by_address = || Key::Address(sanitize::network(counted.client));
         match &self.config.key {
             RateLimitKey::Route => Key::Route(
                 counted
@@ -133,14 +134,6 @@ impl Limiter {
             },
             RateLimitKey::Consumer => counted.consumer.map_or_else(by_address, Key::Consumer),
         }
-    }
-}
-
-/// The address, of IPv6 the network of 64 bits: who has one of its addresses has them all.
-fn network(client: IpAddr) -> u128 {
-    match client.to_canonical() {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(ip) => ip.to_bits() & !u128::from(u64::MAX),
     }
 }
 

@@ -15,7 +15,7 @@ mod request_id;
 mod upgrade;
 
 pub(crate) use authority::{Authority, authority};
-pub(crate) use client::{ClientInfo, client_address, contains, is_https};
+pub(crate) use client::{ClientInfo, client_address, contains, is_https, network};
 pub(crate) use headers::names;
 pub(crate) use headers::{Forwarding, request_headers, response_headers, trailers};
 pub(crate) use path::{PathError, canonical_path, readings, target, unescaped_equals};

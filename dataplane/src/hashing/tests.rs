@@ -119,7 +119,7 @@ async fn nobody_waits_for_ever() {
 
 #[test]
 fn an_ipv6_network_is_one_client() {
-    let of = |text: &str| network(text.parse().unwrap());
+    let of = |text: &str| sanitize::network(text.parse().unwrap());
     assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:0:0:1"));
     assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
     assert_ne!(of("192.0.2.1"), of("192.0.2.2"));

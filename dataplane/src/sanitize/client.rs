@@ -1,6 +1,6 @@
 //! Who the client is: the connection's peer, or whom a trusted proxy says that it speaks for.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
@@ -54,6 +54,18 @@ pub(super) fn value(text: &str) -> HeaderValue {
 pub(crate) fn contains(networks: &[IpNet], ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     networks.iter().any(|network| network.contains(&ip))
+}
+
+/// Who counts as one client: an IPv4 address, or an IPv6 network of 64 bits, since who has one of its addresses
+/// has them all.
+pub(crate) fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        address @ IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            let network = address.to_bits() >> 64 << 64;
+            IpAddr::V6(Ipv6Addr::from_bits(network))
+        }
+    }
 }
 
 /// The address of the client: behind trusted proxies the right-most `X-Forwarded-For` address that is not
