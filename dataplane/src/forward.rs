@@ -498,7 +498,8 @@ async fn connect<T>(
         let message = "no room for a connection".to_owned();
         return Err(failed(Phase::Connect, Reason::Saturated, message));
     };
-    let open = async {
+    // Boxed: few requests open a connection, and each would carry the state of it.
+    let open = Box::pin(async {
         let stream = TcpStream::connect(peer.config.address)
             .await
             .map_err(|error| {
@@ -537,7 +538,7 @@ async fn connect<T>(
                 format!("HTTP/2 handshake: {error}"),
             )
         })
-    };
+    });
     let ends = || limits.patience.ends_unsent(upstream, peer);
     match waiting.unless(ends, within(limits.connect, open)).await {
         Some(Some(opened)) => opened,

@@ -28,7 +28,8 @@ static MEMORY: Memory = Memory::of(READ_MEMORY);
 pub(crate) struct Upload {
     /// `None` once it was read.
     incoming: Option<Incoming>,
-    progress: Rc<Progress>,
+    /// Made when the body is first read: most requests have none.
+    progress: Option<Rc<Progress>>,
     /// Whose headers the trailers may not have.
     guard: Option<Arc<AuthGuard>>,
     /// What it must have been when it has gone by.
@@ -49,7 +50,7 @@ impl Upload {
     pub(crate) fn new(incoming: Incoming, discard_rest: bool) -> Self {
         Self {
             incoming: Some(incoming),
-            progress: Rc::default(),
+            progress: None,
             guard: None,
             digests: None,
             discard_rest,
@@ -106,10 +107,10 @@ impl Upload {
         let Some(incoming) = self.incoming.take() else {
             return Ok(hash.finish());
         };
-        self.progress.keep_all(READ_LIMIT, &MEMORY);
-        let progress = Rc::clone(&self.progress);
-        let guard = self.guard.clone();
-        let mut stream = Stream::new(incoming, progress, guard, None, self.discard_rest);
+        let progress = self.progress();
+        progress.keep_all(READ_LIMIT, &MEMORY);
+        let (of, guard) = (Rc::clone(&progress), self.guard.clone());
+        let mut stream = Stream::new(incoming, of, guard, None, self.discard_rest);
         loop {
             let frame = match std::future::poll_fn(|cx| stream.poll(cx)).await {
                 None => return Ok(hash.finish()),
@@ -122,18 +123,22 @@ impl Upload {
             if let Some(data) = frame.data_ref() {
                 hash.update(data);
             }
-            if self.progress.bytes.get() > READ_LIMIT as u64 {
+            if progress.bytes.get() > READ_LIMIT as u64 {
                 return Err(too_large());
             }
-            if !self.progress.keeps() {
+            if !progress.keeps() {
                 return Err(Unmet::Unread(Outcome::Overloaded, Reason::Overloaded));
             }
         }
     }
 
+    fn progress(&mut self) -> Rc<Progress> {
+        Rc::clone(self.progress.get_or_insert_default())
+    }
+
     /// As it is given to a peer. `keep` keeps it for another try.
     pub(crate) fn into_body(mut self, keep: bool) -> (RequestBody, Rc<Progress>) {
-        let progress = Rc::clone(&self.progress);
+        let progress = self.progress();
         let Some(incoming) = self.incoming.take() else {
             // What was read is whole, or its request would not have come here.
             let body = progress.replay().unwrap_or_else(RequestBody::empty);
