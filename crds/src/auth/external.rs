@@ -67,7 +67,8 @@ pub struct ExternalAuth {
         regex(pattern = r"^https?://[A-Za-z0-9.\-_\[\]:]+(/[!-~]*)?$")
     )]
     pub sign_in: Option<String>,
-    /// Whether requests pass while the service does not answer. Default false: they are refused with 503.
+    /// Whether requests pass while the service cannot be reached, is silent for `timeout`, or has its proxy answer
+    /// 502, 503 or 504. Default false: they are refused with 503.
     #[serde(default)]
     pub fail_open: bool,
 }
