@@ -21,7 +21,8 @@ use crate::Duration;
     .message("maxEjection must not be shorter than baseEjection")
     .field_path(".maxEjection"))]
 pub struct PassiveCheck {
-    /// Failures without a response in a row that eject: connect errors, resets and timeouts.
+    /// Failures without a response in a row that eject: connect errors, resets and timeouts. As many responses in a
+    /// row that broke off eject, too.
     /// 0–1000, 0 is off, default 5.
     #[serde(default = "default_consecutive_errors")]
     #[schemars(range(min = 0, max = 1000))]

@@ -464,6 +464,18 @@ fn refused_stream(error: &hyper::Error) -> bool {
         })
 }
 
+/// Why a response broke off, if that speaks against its peer: who takes a single stream back has a reason.
+pub(crate) fn broke_off(error: &hyper::Error) -> Option<String> {
+    let source = std::error::Error::source(error);
+    let taken_back = source
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .is_some_and(|error| {
+            let calm = [h2::Reason::NO_ERROR, h2::Reason::CANCEL];
+            error.is_reset() && error.reason().is_some_and(|reason| calm.contains(&reason))
+        });
+    (!taken_back).then(|| describe(error))
+}
+
 fn describe(error: &hyper::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),

@@ -13,9 +13,10 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::{
+    admission::Seat,
     body::{BodyError, IdleLimit},
     exchange::Exchange,
-    forward::Lease,
+    forward::{self, Lease},
     reason::Reason,
     sanitize,
 };
@@ -83,7 +84,9 @@ impl ResponseBody {
 
 /// The peer has answered in full.
 fn finish(exchange: &mut Exchange, lease: &mut Option<Lease>) {
-    exchange.in_flight = None;
+    if let Some(in_flight) = exchange.in_flight.take().as_ref().and_then(Seat::in_flight) {
+        in_flight.completed();
+    }
     if let Some(lease) = lease.take() {
         lease.release();
     }
@@ -124,12 +127,22 @@ impl Proxied {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
+                self.blame(&error);
                 self.fail(Reason::UpstreamReset, BodyError::Sender(error))
             }
             Poll::Pending => {
                 let waited = ready!(self.idle.poll_waited(cx));
                 self.fail(Reason::UpstreamTimeout, BodyError::Idle(waited))
             }
+        }
+    }
+
+    fn blame(&self, error: &hyper::Error) {
+        let in_flight = self.exchange.in_flight.as_ref().and_then(Seat::in_flight);
+        if let Some(in_flight) = in_flight
+            && let Some(message) = forward::broke_off(error)
+        {
+            in_flight.broke_off(&message, Instant::now());
         }
     }
 

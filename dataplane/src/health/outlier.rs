@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 
 use super::ProbeKey;
 use crate::config::OutlierPolicy;
-use window::Window;
+use window::{Counts, Window};
 
 /// For so long, a trial is left to requests that could be repeated.
 const PREFER_REPEATABLE: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ const CLAIM: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Rule {
-    /// Connect errors, resets and timeouts in a row.
+    /// Connect errors, resets and timeouts in a row; responses that broke off in a row.
     ConsecutiveErrors,
     /// Responses of 500–599 in a row.
     #[serde(rename = "consecutive5xx")]
@@ -91,6 +91,8 @@ pub(crate) enum Outcome<'a> {
     Answered(u16),
     /// It did not answer, and that is its fault: the error, for people.
     Failed(&'a str),
+    /// Its answer broke off: the error, for people. It was recorded as `Answered` before.
+    BrokeOff(&'a str),
 }
 
 /// Where a peer is between being served and being out.
@@ -150,10 +152,6 @@ struct Watch {
 }
 
 impl Watch {
-    fn counts_errors(&self) -> bool {
-        self.policy.consecutive_errors > 0 || self.policy.error_percent.is_some()
-    }
-
     fn counts_5xx(&self) -> bool {
         self.policy.consecutive_5xx > 0 || self.policy.error_percent.is_some()
     }
@@ -173,6 +171,8 @@ pub(crate) struct Outcomes {
     watch: ArcSwapOption<Watch>,
     phase: AtomicU8,
     errors_in_a_row: AtomicU32,
+    /// Since the last response that was complete: the head of one proves nothing here.
+    broken_in_a_row: AtomicU32,
     fives_in_a_row: AtomicU32,
     window: Window,
     /// When the phase became `Trial`, or `Claimed`: microseconds after the peer became known.
@@ -194,25 +194,35 @@ impl Outcomes {
         }
     }
 
+    /// A response came to its end.
+    pub(crate) fn completed(&self) {
+        clear(&self.broken_in_a_row);
+    }
+
     fn count(&self, watch: &Watch, outcome: Outcome<'_>, now: Duration) {
         let policy = &watch.policy;
-        let error = match outcome {
+        let counts = match outcome {
             Outcome::Answered(500..=599) => {
                 clear(&self.errors_in_a_row);
-                watch.counts_5xx()
+                if watch.counts_5xx() {
+                    Counts::FAILED
+                } else {
+                    Counts::ANSWERED
+                }
             }
             Outcome::Answered(_) => {
                 clear(&self.errors_in_a_row);
                 clear(&self.fives_in_a_row);
-                false
+                Counts::ANSWERED
             }
-            Outcome::Failed(_) => watch.counts_errors(),
+            Outcome::Failed(_) => Counts::FAILED,
+            Outcome::BrokeOff(_) => Counts::FAILED_LATER,
         };
         if let Some(percent) = &policy.error_percent {
-            self.window.record(error, percent.window, now);
+            self.window.record(counts, percent.window, now);
         }
         // Only what fails ejects: a peer that has just answered well may be on its way back.
-        if error
+        if counts.errors > 0
             && let Some((rule, what)) = self.crossed(policy, outcome, now)
             && self.change(Phase::Admitted, Phase::Tripped)
         {
@@ -232,6 +242,12 @@ impl Outcomes {
                 policy.consecutive_errors,
                 Rule::ConsecutiveErrors,
                 "errors",
+            ),
+            Outcome::BrokeOff(_) => (
+                &self.broken_in_a_row,
+                policy.consecutive_errors,
+                Rule::ConsecutiveErrors,
+                "responses that broke off",
             ),
             Outcome::Answered(_) => (
                 &self.fives_in_a_row,
@@ -264,7 +280,7 @@ impl Outcomes {
     fn judge(&self, watch: &Watch, outcome: Outcome<'_>) {
         let failed = match outcome {
             Outcome::Answered(status) => (500..600).contains(&status) && watch.counts_5xx(),
-            Outcome::Failed(_) => true,
+            Outcome::Failed(_) | Outcome::BrokeOff(_) => true,
         };
         if self.change(Phase::Running, Phase::Judged) {
             watch.tell(if failed {
@@ -337,6 +353,7 @@ impl Outcomes {
     /// Served again, without a past.
     pub(super) fn admit(&self) {
         clear(&self.errors_in_a_row);
+        clear(&self.broken_in_a_row);
         clear(&self.fives_in_a_row);
         self.window.clear();
         self.phase.store(Phase::Admitted as u8, Relaxed);
@@ -371,7 +388,7 @@ fn micros(duration: Duration) -> u64 {
 fn words(outcome: Outcome<'_>) -> String {
     match outcome {
         Outcome::Answered(status) => format!("HTTP {status}"),
-        Outcome::Failed(error) => error.to_owned(),
+        Outcome::Failed(error) | Outcome::BrokeOff(error) => error.to_owned(),
     }
 }
 

@@ -422,6 +422,20 @@ pub(crate) struct InFlight {
     trial: bool,
 }
 
+impl InFlight {
+    /// The peer's answer is complete.
+    pub(crate) fn completed(&self) {
+        self.vitals.outcomes.completed();
+    }
+
+    /// The peer's answer broke off.
+    pub(crate) fn broke_off(&self, message: &str, now: Instant) {
+        let outcome = Outcome::BrokeOff(message);
+        let now = self.vitals.elapsed(now);
+        self.vitals.outcomes.record(outcome, self.trial, now);
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.vitals.end_request();

@@ -18,7 +18,7 @@ use hale_dataplane::{
 };
 use http::{Response, StatusCode};
 use http_body_util::Full;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Hale, Origin, Shop, dead, request, text, until};
 
@@ -236,6 +236,35 @@ async fn connections_that_are_reset_eject_and_the_last_peer_stays() {
     }
     assert_eq!(dead(&hale).reason, Some(Reason::ConnectRefused));
     assert_eq!(dead(&hale).standing, Standing::Serve);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn responses_that_break_off_eject() {
+    let broken = Origin::raw(|mut stream, _| async move {
+        let _ = stream.read(&mut [0; 4096]).await;
+        let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegun";
+        let _ = stream.write_all(begun).await;
+    })
+    .await;
+    let well = Origin::saying("fine").await;
+    let mut shop = shop(&[broken.address, well.address], passive());
+    shop.upstream.health.passive.as_mut().unwrap().base_ejection = Duration::from_secs(60);
+    let hale = shop.serve();
+    let mut broke_off = 0;
+    until("it is ejected", async || {
+        let mut client = tokio::net::TcpStream::connect(hale.address).await.unwrap();
+        let get = b"GET / HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\n\r\n";
+        client.write_all(get).await.unwrap();
+        let mut answer = String::new();
+        let _ = client.read_to_string(&mut answer).await;
+        broke_off += usize::from(answer.ends_with("begun"));
+        peer(&hale, 0).ejection.is_some()
+    })
+    .await;
+    assert!(broke_off >= 5, "{broke_off}");
+    let message = peer(&hale, 0).message;
+    let words = "5 responses that broke off in a row (";
+    assert!(message.starts_with(words), "{message}");
 }
 
 /// An ejected peer is better than none: it is tried before its time, by one request at a time.

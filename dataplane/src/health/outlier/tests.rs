@@ -148,6 +148,47 @@ async fn errors_in_a_row_eject_and_an_answer_interrupts_them() {
     assert_eq!(ward.out(), [0]);
 }
 
+/// A response whose body breaks off, or not.
+fn respond(ward: &mut Ward, peer: usize, whole: bool) {
+    let guard = ward.vitals(peer).track();
+    ward.answer(peer, 200, 1);
+    if whole {
+        guard.completed();
+    } else {
+        guard.broke_off("unexpected end of file", Instant::now());
+    }
+    ward.settle();
+}
+
+#[tokio::test(start_paused = true)]
+async fn responses_that_break_off_eject_although_they_had_begun() {
+    let mut ward = Ward::new(3, passive());
+    for whole in [false, false, false, false, true, false, false, false, false] {
+        respond(&mut ward, 0, whole);
+    }
+    assert_eq!(ward.out(), [] as [usize; 0]);
+    respond(&mut ward, 0, false);
+    assert_eq!(ward.out(), [0]);
+    assert_eq!(
+        ward.vitals(0).ejection().unwrap().what,
+        "5 responses that broke off in a row (unexpected end of file)"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_breaks_off_is_one_failed_request() {
+    let mut ward = Ward::new(2, percent(50, 20));
+    for whole in [true, false].repeat(9) {
+        respond(&mut ward, 0, whole);
+    }
+    respond(&mut ward, 0, true);
+    assert_eq!(ward.out(), [] as [usize; 0]);
+    respond(&mut ward, 0, false);
+    assert_eq!(ward.out(), [0]);
+    let what = &ward.vitals(0).ejection().unwrap().what;
+    assert!(what.starts_with("10 of 20 requests"), "{what}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn responses_of_5xx_in_a_row_eject_where_they_are_a_rule() {
     let mut ward = Ward::new(

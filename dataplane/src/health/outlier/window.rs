@@ -32,6 +32,24 @@ pub(super) struct Counts {
     pub(super) errors: u64,
 }
 
+impl Counts {
+    /// A request that was answered.
+    pub(super) const ANSWERED: Self = Self {
+        requests: 1,
+        errors: 0,
+    };
+    /// A request that failed.
+    pub(super) const FAILED: Self = Self {
+        requests: 1,
+        errors: 1,
+    };
+    /// That a request which counts as answered failed later.
+    pub(super) const FAILED_LATER: Self = Self {
+        requests: 0,
+        errors: 1,
+    };
+}
+
 /// A bucket, unpacked.
 #[derive(Clone, Copy)]
 struct Bucket {
@@ -54,21 +72,21 @@ impl Bucket {
         (self.slice << (2 * COUNT_BITS)) | (self.counts.requests << COUNT_BITS) | self.counts.errors
     }
 
-    /// One more. A full bucket is halved, which keeps the share.
-    fn add(mut self, error: bool) -> Self {
-        if self.counts.requests == COUNT_MAX {
+    /// One more of either, or of both. A full bucket is halved, which keeps the share.
+    fn add(mut self, one: Counts) -> Self {
+        if self.counts.requests == COUNT_MAX || self.counts.errors == COUNT_MAX {
             self.counts.requests /= 2;
             self.counts.errors /= 2;
         }
-        self.counts.requests += 1;
-        self.counts.errors += u64::from(error);
+        self.counts.requests += one.requests;
+        self.counts.errors += one.errors;
         self
     }
 }
 
 impl Window {
-    /// A request ended, `now` after any fixed moment.
-    pub(super) fn record(&self, error: bool, length: Duration, now: Duration) {
+    /// A request ended so, `now` after any fixed moment.
+    pub(super) fn record(&self, one: Counts, length: Duration, now: Duration) {
         let slice = slice(length, now);
         let Some(bucket) = self.buckets.get(index(slice)) else {
             return;
@@ -83,9 +101,9 @@ impl Window {
             };
             let later = age(found.slice, slice);
             match later {
-                0 => Some(found.add(error).pack()),
+                0 => Some(found.add(one).pack()),
                 1..=LATER if found.counts.requests > 0 => None,
-                _ => Some(fresh.add(error).pack()),
+                _ => Some(fresh.add(one).pack()),
             }
         });
     }
@@ -138,6 +156,14 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn one(error: bool) -> Counts {
+        if error {
+            Counts::FAILED
+        } else {
+            Counts::ANSWERED
+        }
+    }
+
     /// Remembers everything.
     struct Naive(Vec<(u64, bool)>);
 
@@ -165,7 +191,7 @@ mod tests {
             let mut now = Duration::ZERO;
             for (wait, error) in steps {
                 now += Duration::from_millis(wait);
-                window.record(error, length, now);
+                window.record(one(error), length, now);
                 naive.0.push((now.as_micros() as u64, error));
                 prop_assert_eq!(window.counts(length, now), naive.counts(length, now));
             }
@@ -177,7 +203,7 @@ mod tests {
     fn a_full_bucket_keeps_its_share() {
         let window = Window::default();
         for request in 0..COUNT_MAX * 2 {
-            window.record(request % 4 == 0, SECOND, SECOND);
+            window.record(one(request % 4 == 0), SECOND, SECOND);
         }
         let counts = window.counts(SECOND, SECOND);
         let share = counts.errors * 1000 / counts.requests;
@@ -195,7 +221,7 @@ mod tests {
                 scope.spawn(move || {
                     for request in 0..1000_u64 {
                         let now = SECOND + Duration::from_micros(request * 500);
-                        window.record(thread == 0, SECOND, now);
+                        window.record(one(thread == 0), SECOND, now);
                     }
                 });
             }
@@ -214,8 +240,8 @@ mod tests {
     fn the_numbers_of_slices_may_run_over() {
         let window = Window::default();
         let end = SECOND / 10 * (SLICE_MASK as u32);
-        window.record(true, SECOND, end);
-        window.record(false, SECOND, end + SECOND / 10);
+        window.record(Counts::FAILED, SECOND, end);
+        window.record(Counts::ANSWERED, SECOND, end + SECOND / 10);
         let counts = window.counts(SECOND, end + SECOND / 10 * 2);
         assert_eq!(
             counts,
