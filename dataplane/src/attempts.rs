@@ -12,7 +12,7 @@ use crate::{
     admission::{self, Ask, Current, Seat},
     auth::{self, Authorized},
     balance::Wish,
-    body::{Progress, RequestBody},
+    body::RequestBody,
     config::{Balance, RequestPolicy},
     exchange::{Exchange, outcome_of},
     forward::{self, AttemptError, Lease, Limits, Patience, Phase},
@@ -23,7 +23,7 @@ use crate::{
     reject::Reject,
     report,
     retry::{Nature, Next, Reply, Tries},
-    table::{Peer, Upstream},
+    table::{Concern, Peer, Upstream},
 };
 
 /// How recently a kept connection must have been used to carry a request that cannot be repeated. Servers
@@ -123,7 +123,7 @@ impl<'a> Attempts<'a> {
             };
             exchange.in_flight = Some(seat);
             let pool = &exchange.conn.worker.pool;
-            let limits = self.limits(peer, exchange.progress.as_deref());
+            let limits = self.limits(peer, exchange);
             let stopwatch = Stopwatch::start(&upstream);
             let sent = forward::send(self.authorized, pool, &upstream, peer, request, limits).await;
             stopwatch.stop(peer, &sent);
@@ -308,7 +308,7 @@ impl<'a> Attempts<'a> {
         Some(Step::Again { request, wait })
     }
 
-    fn limits<'s>(&'s self, peer: &Peer, progress: Option<&'s Progress>) -> Limits<'s> {
+    fn limits<'s>(&'s self, peer: &Peer, exchange: &'s Exchange) -> Limits<'s> {
         let left = self
             .deadline
             .map(|at| at.saturating_duration_since(Instant::now()));
@@ -318,6 +318,11 @@ impl<'a> Attempts<'a> {
         };
         let retry = self.policy.retry.as_ref();
         let per_try = retry.and_then(|retry| retry.per_try_timeout);
+        // A session is not left for a pause of its peer.
+        let concern = match exchange.wish.session {
+            Some(_) => peer.state.concern().max(Concern::Silent),
+            None => peer.state.concern(),
+        };
         Limits {
             connect: least(self.policy.timeouts.connect),
             head: least(per_try.or(self.policy.timeouts.backend_request)),
@@ -325,8 +330,8 @@ impl<'a> Attempts<'a> {
             patience: Patience {
                 tried: &self.tried,
                 repeatable: self.nature.repeatable,
-                progress,
-                on_trial: peer.state.out(),
+                progress: exchange.progress.as_deref(),
+                concern,
             },
         }
     }

@@ -27,7 +27,7 @@ use crate::{
     pool::{self, Http1, Http2, Pool, PoolKey, SharedTurn, StreamSlot},
     reason::Reason,
     sanitize,
-    table::{Peer, PeerState, Upstream},
+    table::{Concern, Peer, PeerState, Upstream},
     tls,
     waiting::Waiting,
     worker::LocalExecutor,
@@ -105,8 +105,8 @@ pub(crate) struct Limits<'a> {
     pub(crate) patience: Patience<'a>,
 }
 
-/// When a peer is waited for no longer: it is found failing, another may be picked, and it does no harm to
-/// ask that one.
+/// When a peer is waited for no longer: it is found failing, or silent, another may be picked, and it does no harm
+/// to ask that one.
 #[derive(Clone, Copy)]
 pub(crate) struct Patience<'a> {
     /// Peers that failed this request.
@@ -115,8 +115,8 @@ pub(crate) struct Patience<'a> {
     pub(crate) repeatable: bool,
     /// Its body, if it has one.
     pub(crate) progress: Option<&'a Progress>,
-    /// The peer was out when it was picked: that is no news, and the request is here to find out.
-    pub(crate) on_trial: bool,
+    /// What was known when the peer was picked, and is no news: the request is here to find out.
+    pub(crate) concern: Concern,
 }
 
 impl Patience<'_> {
@@ -134,13 +134,14 @@ impl Patience<'_> {
     }
 
     fn lost(&self, peer: &Peer) -> bool {
-        !self.on_trial && peer.state.out()
+        peer.state.concern() > self.concern
     }
 
     fn elsewhere(&self, upstream: &Upstream) -> bool {
         upstream.eligible().peers.iter().any(|index| {
             let other = upstream.peers.get(*index as usize);
-            other.is_some_and(|other| !other.state.out()) && !self.tried.contains(index)
+            other.is_some_and(|other| other.state.concern() == Concern::None)
+                && !self.tried.contains(index)
         })
     }
 }

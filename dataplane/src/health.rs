@@ -12,6 +12,7 @@ mod latency;
 mod origin;
 pub(crate) mod outlier;
 mod prober;
+mod pulse;
 mod tcp_check;
 mod threshold;
 mod vitals;

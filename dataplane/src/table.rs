@@ -36,6 +36,7 @@ use crate::{
     route::Router,
     session,
     tls::{self, CertificateStore},
+    waiting,
 };
 
 mod guards;
@@ -142,6 +143,17 @@ pub(crate) struct Peer {
     health: Option<Box<config::HealthPolicy>>,
 }
 
+/// What speaks against waiting for a peer, the worse the later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Concern {
+    /// Nothing.
+    None,
+    /// It used to answer, and now answers neither its check nor requests.
+    Silent,
+    /// It is found failing.
+    Out,
+}
+
 /// What outlives a table: one for each peer identity.
 pub(crate) struct PeerState {
     /// Names the peer in connection pools; never used again after the peer is gone.
@@ -205,25 +217,23 @@ impl PeerState {
         }
     }
 
-    /// Whether it is found failing: who waits for it should look elsewhere. Kubernetes' word does not count here:
-    /// a pod that terminates, is not ready or lost its label may well finish what it has.
-    pub(crate) fn out(&self) -> bool {
-        self.out.load(Ordering::Relaxed)
+    /// Whether who waits for it should look elsewhere. Kubernetes' word does not count here: a pod that terminates, is
+    /// not ready or lost its label may well finish what it has.
+    pub(crate) fn concern(&self) -> Concern {
+        if self.out.load(Ordering::Relaxed) {
+            Concern::Out
+        } else if self.vitals.is_silent() {
+            Concern::Silent
+        } else {
+            Concern::None
+        }
     }
 
     fn set_out(&self, out: bool) {
         if !self.out.swap(out, Ordering::Relaxed) && out {
-            OUTS.fetch_add(1, Ordering::Relaxed);
+            waiting::announce();
         }
     }
-}
-
-/// Counts the times that a peer went out.
-static OUTS: AtomicU64 = AtomicU64::new(0);
-
-/// How often any peer was found failing.
-pub(crate) fn outs() -> u64 {
-    OUTS.load(Ordering::Relaxed)
 }
 
 impl Peer {

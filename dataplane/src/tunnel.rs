@@ -157,7 +157,7 @@ fn limits<'t>(policy: &RequestPolicy, peer: &Peer, tried: &'t [u32]) -> Limits<'
             tried,
             repeatable: false,
             progress: None,
-            on_trial: peer.state.out(),
+            concern: peer.state.concern(),
         },
     }
 }

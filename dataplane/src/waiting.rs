@@ -2,32 +2,39 @@
 //!
 //! A peer that stopped answering is noticed by its check long before a request's own limit passes. What waits
 //! for it then looks elsewhere at once, where that can do no harm. A request only leaves its waker here while
-//! it really waits; nothing is looked at until a peer somewhere went out, which is rare, and then all who wait
+//! it really waits; nothing is looked at until a peer somewhere is found so, which is rare, and then all who wait
 //! are woken to look at their own peer: cheaper than knowing for each request which peer it waits for.
 
 use std::{
     cell::{Cell, RefCell},
     pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
     task::{Poll, Waker},
 };
 
 use slab::Slab;
 
-use crate::table;
+/// Counts the times that a peer was found failing, or silent.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// A peer was found failing, or silent: who waits for it may look elsewhere.
+pub(crate) fn announce() {
+    LOST.fetch_add(1, Ordering::Relaxed);
+}
 
 /// The wakers of a worker's requests that wait for peers.
 #[derive(Default)]
 pub(crate) struct Waiting {
     wakers: RefCell<Slab<Waker>>,
-    /// [`table::outs`] when those who wait were last woken.
+    /// [`LOST`] when those who wait were last woken.
     seen: Cell<u64>,
 }
 
 impl Waiting {
-    /// Wakes everybody if a peer was found failing since the last call.
+    /// Wakes everybody if a peer was found failing, or silent, since the last call.
     pub(crate) fn rouse(&self) {
-        let outs = table::outs();
-        if self.seen.replace(outs) != outs {
+        let lost = LOST.load(Ordering::Relaxed);
+        if self.seen.replace(lost) != lost {
             for (_, waker) in self.wakers.borrow().iter() {
                 waker.wake_by_ref();
             }

@@ -147,9 +147,8 @@ def sigstop(hale, folder, options):
 
 
 def one_sigstop(hale, folder, balancer):
-    # Found failing at most 500 + 500 + 150 ms after it stopped, which is when a check had just passed.
-    active = {**check("500ms", "150ms", 2, 1), "jitterPercent": 0}
-    policy = spec(active, loadBalancer={"type": balancer})
+    # Found silent at most 550 + 500 ms after it stopped, which is when a check had just passed.
+    policy = spec(check("500ms", "500ms", 2, 1), loadBalancer={"type": balancer})
     with Scene(hale, folder, [{}] * 3, policy) as scene:
         began = scene.begin(rate=RATE, seconds=20, methods=BOTH)
         sleep_until(began + 4 + random.uniform(0, 0.5))

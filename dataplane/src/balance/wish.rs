@@ -87,7 +87,7 @@ impl Upstream {
             let fits = |peer| {
                 let serves = self.standing(peer) != Standing::Exclude
                     || candidates.peers.binary_search(number).is_ok();
-                serves && !peer.state.vitals.is_avoided(now)
+                serves && !peer.state.vitals.is_unreachable(now)
             };
             !tried.contains(number)
                 && self.peers.get(*number as usize).is_some_and(fits)

@@ -20,7 +20,7 @@ use super::{
     latency::Latency,
     outlier::{Ejection, Outcome, Outcomes, Phase},
 };
-use crate::{config::Readiness, reason::Reason, report::CheckReport};
+use crate::{config::Readiness, reason::Reason, report::CheckReport, waiting};
 
 /// How long a peer is avoided after its first connect error; doubles with each later one.
 const AVOID_FIRST: Duration = Duration::from_secs(1);
@@ -33,6 +33,9 @@ pub(crate) struct Vitals {
     born: Instant,
     requests: AtomicU64,
     in_flight: AtomicU32,
+    answers: AtomicU64,
+    /// One more than `answers` was when the peer fell silent; 0 is not at all.
+    silent_at: AtomicU64,
     /// Connect errors since the last connection that was made.
     connect_errors: AtomicU32,
     /// How often the avoidance was prolonged since the last success.
@@ -119,6 +122,8 @@ impl Vitals {
             born: now,
             requests: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
+            answers: AtomicU64::new(0),
+            silent_at: AtomicU64::new(0),
             connect_errors: AtomicU32::new(0),
             avoided: AtomicU32::new(0),
             avoid_until: AtomicU64::new(0),
@@ -174,6 +179,7 @@ impl Vitals {
 
     /// The peer answered an attempt, of which `in_flight` was the guard.
     pub(crate) fn answered(&self, status: u16, in_flight: Option<&InFlight>, now: Instant) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
         self.record_success();
         let trial = in_flight.is_some_and(|guard| guard.trial);
         self.outcomes
@@ -377,8 +383,38 @@ impl Vitals {
         }
     }
 
+    /// Attempts that the peer answered, since this process knows it.
+    pub(super) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// The peer used to answer, and has not since it gave the last of so many `answers`. True until it answers again
+    /// or [`speaks`](Self::speaks).
+    pub(super) fn fell_silent(&self, answers: u64) {
+        self.silent_at.store(answers + 1, Ordering::Relaxed);
+        waiting::announce();
+    }
+
+    /// The peer answered a check, in whatever way.
+    pub(super) fn speaks(&self) {
+        if self.silent_at.load(Ordering::Relaxed) != 0 {
+            self.silent_at.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it [fell silent](Self::fell_silent).
+    pub(crate) fn is_silent(&self) -> bool {
+        let silent_at = self.silent_at.load(Ordering::Relaxed);
+        silent_at != 0 && silent_at == self.answers() + 1
+    }
+
     /// Whether other peers are to be preferred at `now`.
     pub(crate) fn is_avoided(&self, now: Instant) -> bool {
+        self.is_unreachable(now) || self.is_silent()
+    }
+
+    /// Whether no connection could be made to it a moment ago.
+    pub(crate) fn is_unreachable(&self, now: Instant) -> bool {
         let until = self.avoid_until.load(Ordering::Relaxed);
         until != 0 && self.elapsed_ms(now) < until
     }

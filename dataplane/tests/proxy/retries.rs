@@ -179,6 +179,49 @@ async fn the_same_over_http2() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_get_leaves_a_busy_peer_that_falls_silent_with_its_check() {
+    let a = Stoppable::new("a", Protocol::Http1).await;
+    let b = Stoppable::new("b", Protocol::Http1).await;
+    let mut shop = Shop::of(&[a.origin.address, b.origin.address]);
+    shop.upstream.health.active = Some(ActiveCheck {
+        unhealthy_threshold: 1000,
+        ..check()
+    });
+    shop.policy.timeouts.backend_request = None;
+    let hale = Arc::new(shop.serve());
+    let peer = |number: usize| {
+        hale.dataplane
+            .report()
+            .upstreams
+            .remove(0)
+            .peers
+            .remove(number)
+    };
+    let checked = || peer(0).last_check.map_or(0, |last| last.in_a_row);
+    until("both are busy while they are checked", async || {
+        together(&hale, "GET", 2).await;
+        checked() >= 4 && peer(1).probe == Verdict::Pass
+    })
+    .await;
+    a.stop();
+    let gets = together(&hale, "GET", 8).await;
+    assert!(
+        gets.iter().all(|got| *got == (200, "b".to_owned())),
+        "{gets:?}"
+    );
+    assert!(a.waiting() > 0, "GETs had waited for a, too");
+    assert_eq!(peer(0).probe, Verdict::Pass, "one check says little");
+    let left = a.waiting();
+    together(&hale, "POST", 8).await;
+    assert_eq!(a.waiting(), left, "others are preferred");
+    a.go_on();
+    until("a is asked again", async || {
+        together(&hale, "GET", 2).await.contains(&(200, "a".into()))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_get_is_left_to_finish_on_a_peer_that_kubernetes_takes_away() {
     let a = Stoppable::new("a", Protocol::Http1).await;
     let b = Stoppable::new("b", Protocol::Http1).await;

@@ -136,7 +136,7 @@ async fn attempt(
             tried,
             repeatable: true,
             progress: None,
-            on_trial: peer.state.out(),
+            concern: peer.state.concern(),
         },
     };
     let authorized = Authorized::ourselves();

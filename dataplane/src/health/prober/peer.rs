@@ -17,6 +17,7 @@ use crate::{
     health::{
         Threshold,
         check::{Check, Deadline, Plan},
+        pulse::Pulse,
     },
     report::CheckReport,
 };
@@ -39,6 +40,14 @@ pub(super) struct Common {
     pub(super) epoch: Instant,
     pub(super) lanes: Lanes,
     pub(super) transitions: mpsc::UnboundedSender<ProbeKey>,
+}
+
+impl Common {
+    /// What is known of the peer is news to requests.
+    fn tell(&self, target: &ProbeTarget) {
+        // The runner outlives its tasks, or ends with them.
+        let _ = self.transitions.send(target.key.clone());
+    }
 }
 
 impl Slot {
@@ -95,6 +104,10 @@ impl Assignment {
         Threshold::new(check.unhealthy_threshold, check.healthy_threshold)
     }
 
+    fn pulse(&self) -> Pulse {
+        Pulse::new(self.target.vitals.answers(), Instant::now())
+    }
+
     fn schedule(&self, epoch: Instant, window: Duration, hash: u64) -> Schedule {
         let check = &self.plan.check;
         let now = Instant::now();
@@ -113,6 +126,7 @@ pub(super) async fn run(
     let mut current = slot.assignment();
     let mut threshold = current.threshold();
     let mut schedule = current.schedule(common.epoch, window, hash);
+    let mut pulse = current.pulse();
     let mut slow = false;
     loop {
         let due = async {
@@ -133,6 +147,7 @@ pub(super) async fn run(
             if !next.same_question(&current) {
                 threshold = next.threshold();
                 schedule = next.schedule(common.epoch, FIRST_WINDOW, hash);
+                pulse = next.pulse();
             } else if next.target.readiness == Readiness::Ready
                 && current.target.readiness != Readiness::Ready
             {
@@ -143,7 +158,13 @@ pub(super) async fn run(
             continue;
         };
         slow = place
-            .run(check(&mut checker, &current, &mut threshold, &common))
+            .run(check(
+                &mut checker,
+                &current,
+                &mut threshold,
+                &mut pulse,
+                &common,
+            ))
             .await;
         schedule.advance(Instant::now());
     }
@@ -154,16 +175,25 @@ async fn check(
     checker: &mut impl Check,
     assignment: &Assignment,
     threshold: &mut Threshold,
+    pulse: &mut Pulse,
     common: &Common,
 ) {
     let Assignment { target, plan } = assignment;
+    let vitals = &target.vitals;
     let started = Instant::now();
+    pulse.begin(vitals.answers(), started);
     let deadline = Deadline::after(plan.check.timeout, started);
     let outcome = checker.check(plan, target, deadline).await;
-    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let took = started.elapsed();
+    if took < plan.check.timeout {
+        vitals.speaks();
+    } else if pulse.stopped(vitals.answers(), took) {
+        vitals.fell_silent(vitals.answers());
+        common.tell(target);
+    }
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let at = Timestamp::now();
     let transition = threshold.record(outcome.pass);
-    let vitals = &target.vitals;
     vitals.set_last_check(CheckReport {
         at,
         duration_ms,
@@ -185,7 +215,6 @@ async fn check(
             message = vitals.last_check().map(|last| last.message.clone()),
             "the active check's verdict has changed",
         );
-        // The runner outlives its tasks, or ends with them.
-        let _ = common.transitions.send(target.key.clone());
+        common.tell(target);
     }
 }

@@ -159,6 +159,37 @@ async fn a_peer_leaves_and_comes_back_by_its_thresholds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_busy_peer_that_answers_nobody_is_silent_at_its_first_failed_check() {
+    let script = Script {
+        takes: SECOND,
+        ..Script::new("----------")
+    };
+    let check = ActiveCheck {
+        unhealthy_threshold: 10,
+        ..every_second()
+    };
+    let mut bench = Bench::new(script, check, Readiness::Ready);
+    let answer = |bench: &Bench, times: u32| {
+        for _ in 0..times {
+            bench.vitals.answered(200, None, Instant::now());
+        }
+    };
+    bench.at(500).await;
+    answer(&bench, 7);
+    bench.at(2500).await;
+    assert!(!bench.vitals.is_silent(), "it might just be slow");
+    answer(&bench, 20);
+    assert_eq!(bench.at(3500).await, (Verdict::Unknown, 0, 3));
+    assert!(!bench.vitals.is_silent(), "it answered requests");
+    assert_eq!(bench.at(4500).await, (Verdict::Unknown, 1, 4));
+    assert!(bench.vitals.is_silent());
+    assert!(bench.vitals.is_avoided(Instant::now()));
+    assert!(!bench.vitals.is_unreachable(Instant::now()));
+    answer(&bench, 1);
+    assert!(!bench.vitals.is_silent(), "it answers again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn jitter_moves_the_checks_and_not_their_pace() {
     let check = ActiveCheck {
         jitter: Percent::new(20).unwrap(),
