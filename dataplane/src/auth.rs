@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Response, U
 
 use crate::{
     body::{Unmet, Upload},
-    config::{AuthMethod, AuthRules, Problem},
+    config::{AuthRules, Problem},
     dataplane::Shared,
     exchange::Exchange,
     reason::Reason,
@@ -35,9 +35,15 @@ mod exempt;
 pub(crate) mod explain;
 mod external;
 pub mod jwt;
+mod method;
+mod outcome;
 pub mod password;
+mod places;
 
 use access_key::BodyCheck;
+use method::Method;
+pub(crate) use outcome::{Kind, Outcome};
+use places::Places;
 
 /// What protects a route, compiled.
 pub(crate) enum Protection {
@@ -57,121 +63,8 @@ pub(crate) struct AuthGuard {
     challenges: Vec<HeaderValue>,
     /// What methods set upstream, and clients may not.
     ours: Vec<HeaderName>,
-}
-
-enum Method {
-    Basic(basic::Basic),
-    Jwt(jwt::Jwt),
-    AccessKey(access_key::AccessKey),
-    ApiKey(api_key::ApiKey),
-    External(external::External),
-}
-
-/// The kinds of methods, for logs, metrics and `X-Hale-Auth`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Kind {
-    Basic,
-    Jwt,
-    AccessKey,
-    ApiKey,
-    External,
-}
-
-impl Kind {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Basic,
-        Self::Jwt,
-        Self::AccessKey,
-        Self::ApiKey,
-        Self::External,
-    ];
-
-    /// As it is told.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Basic => "basic",
-            Self::Jwt => "jwt",
-            Self::AccessKey => "accessKey",
-            Self::ApiKey => "apiKey",
-            Self::External => "external",
-        }
-    }
-}
-
-/// What came of looking at a credential, for logs, metrics and `hale why`; clients are not told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Outcome {
-    /// It is good.
-    Allowed,
-    /// None was needed: the path is exempt.
-    Exempt,
-    /// There was none.
-    NoCredential,
-    /// It cannot be read.
-    Malformed,
-    /// Nobody has this name, key id or API key.
-    UnknownConsumer,
-    /// Password or signature are wrong.
-    WrongCredential,
-    /// It, or its key, is no longer valid.
-    Expired,
-    /// It is not valid yet.
-    NotYetValid,
-    /// The request's date is too far from ours.
-    ClockSkew,
-    /// The same signature was taken before.
-    Replayed,
-    /// Issuer, audience or algorithm are not what the policy wants.
-    NotForUs,
-    /// The body is not the one that was signed, or the signature does not cover it.
-    BodyMismatch,
-    /// Who it is is known, and they may not: a claim or scope is missing, or the external service says so.
-    Forbidden,
-    /// It cannot be checked now.
-    Unavailable,
-    /// Too many checks wait.
-    Overloaded,
-}
-
-impl Outcome {
-    pub(crate) const ALL: [Self; 15] = [
-        Self::Allowed,
-        Self::Exempt,
-        Self::NoCredential,
-        Self::Malformed,
-        Self::UnknownConsumer,
-        Self::WrongCredential,
-        Self::Expired,
-        Self::NotYetValid,
-        Self::ClockSkew,
-        Self::Replayed,
-        Self::NotForUs,
-        Self::BodyMismatch,
-        Self::Forbidden,
-        Self::Unavailable,
-        Self::Overloaded,
-    ];
-
-    /// As it is told.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allowed => "Allowed",
-            Self::Exempt => "Exempt",
-            Self::NoCredential => "NoCredential",
-            Self::Malformed => "Malformed",
-            Self::UnknownConsumer => "UnknownConsumer",
-            Self::WrongCredential => "WrongCredential",
-            Self::Expired => "Expired",
-            Self::NotYetValid => "NotYetValid",
-            Self::ClockSkew => "ClockSkew",
-            Self::Replayed => "Replayed",
-            Self::NotForUs => "NotForUs",
-            Self::BodyMismatch => "BodyMismatch",
-            Self::Forbidden => "Forbidden",
-            Self::Unavailable => "Unavailable",
-            Self::Overloaded => "Overloaded",
-        }
-    }
+    /// Where its methods look for credentials, unless those go upstream.
+    hidden: Places,
 }
 
 /// What methods read. Nothing in it was changed since it arrived, but for `path`.
@@ -224,21 +117,6 @@ pub(crate) struct Granted {
     pub(crate) consumer: Option<Arc<str>>,
     /// What goes upstream beside consumer and method; but `Set-Cookie` goes to the client.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// Where the credential was, so that it does not go upstream.
-    pub(crate) credential: Credential,
-}
-
-/// Where a credential was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Credential {
-    /// Nowhere: the request was let in by another's word.
-    Nowhere,
-    /// In these headers, whole.
-    Headers(Vec<HeaderName>),
-    /// In the parameter of the query that has this name.
-    Query(String),
-    /// In this cookie.
-    Cookie(String),
 }
 
 /// The key to `forward`: whoever has one has been let in.
@@ -344,7 +222,12 @@ impl AuthGuard {
         ours.extend(methods.iter().flat_map(Method::sets));
         ours.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         ours.dedup();
+        let hidden = match rules.forward_credential {
+            true => Places::default(),
+            false => (methods.iter().map(Method::places)).fold(Places::default(), Places::and),
+        };
         Self {
+            hidden,
             challenges: methods.iter().filter_map(Method::challenge).collect(),
             ours,
             methods,
@@ -375,7 +258,6 @@ impl AuthGuard {
                 Decision::Granted(Granted {
                     consumer: None,
                     headers: Vec::new(),
-                    credential: Credential::Nowhere,
                 }),
             );
         }
@@ -495,84 +377,6 @@ fn forbidden(kind: Option<Kind>) -> Reject {
     }
 }
 
-impl Method {
-    fn compile(method: &AuthMethod, old: Option<&Self>) -> Self {
-        match (method, old) {
-            (AuthMethod::Basic(new), Some(Self::Basic(old))) => {
-                Self::Basic(basic::Basic::compile(new, Some(old)))
-            }
-            (AuthMethod::Basic(new), _) => Self::Basic(basic::Basic::compile(new, None)),
-            (AuthMethod::Jwt(new), Some(Self::Jwt(old))) => {
-                Self::Jwt(jwt::Jwt::compile(new, Some(old)))
-            }
-            (AuthMethod::Jwt(new), _) => Self::Jwt(jwt::Jwt::compile(new, None)),
-            (AuthMethod::AccessKey(new), Some(Self::AccessKey(old))) => {
-                Self::AccessKey(access_key::AccessKey::compile(new, Some(old)))
-            }
-            (AuthMethod::AccessKey(new), _) => {
-                Self::AccessKey(access_key::AccessKey::compile(new, None))
-            }
-            (AuthMethod::ApiKey(new), _) => Self::ApiKey(api_key::ApiKey::compile(new)),
-            (AuthMethod::External(new), _) => Self::External(external::External::compile(new)),
-        }
-    }
-
-    async fn decide(&self, asked: &Asked<'_>) -> Decision {
-        match self {
-            Self::Basic(method) => method.decide(asked).await,
-            Self::Jwt(method) => method.decide(asked).await,
-            Self::AccessKey(method) => method.decide(asked),
-            Self::ApiKey(method) => method.decide(asked),
-            Self::External(method) => method.decide(asked).await,
-        }
-    }
-
-    const fn kind(&self) -> Kind {
-        match self {
-            Self::Basic(_) => Kind::Basic,
-            Self::Jwt(_) => Kind::Jwt,
-            Self::AccessKey(_) => Kind::AccessKey,
-            Self::ApiKey(_) => Kind::ApiKey,
-            Self::External(_) => Kind::External,
-        }
-    }
-
-    /// Why it can let nobody in.
-    fn unavailable(&self) -> Option<Cow<'_, str>> {
-        match self {
-            Self::Basic(method) => method.unavailable().map(Cow::Borrowed),
-            Self::Jwt(method) => method.unavailable(),
-            Self::AccessKey(method) => method.unavailable().map(Cow::Borrowed),
-            Self::ApiKey(method) => method.unavailable().map(Cow::Borrowed),
-            Self::External(method) => method.unavailable().map(Cow::Borrowed),
-        }
-    }
-
-    fn is_unavailable(&self) -> bool {
-        self.unavailable().is_some()
-    }
-
-    /// Headers that it may set upstream, beside consumer and method.
-    fn sets(&self) -> Vec<HeaderName> {
-        match self {
-            Self::Jwt(method) => method.sets(),
-            Self::External(method) => method.sets(),
-            Self::Basic(_) | Self::AccessKey(_) | Self::ApiKey(_) => Vec::new(),
-        }
-    }
-
-    /// What a 401 says of it (RFC 9110 §11.6.1).
-    fn challenge(&self) -> Option<HeaderValue> {
-        match self {
-            Self::Basic(method) => Some(method.challenge()),
-            Self::Jwt(method) => Some(method.challenge()),
-            Self::AccessKey(method) => Some(method.challenge()),
-            Self::ApiKey(method) => method.challenge(),
-            Self::External(_) => None,
-        }
-    }
-}
-
 impl Authorized {
     /// For the questions that authorization itself asks.
     fn ourselves() -> Self {
@@ -586,9 +390,7 @@ impl Authorized {
         let Some((kind, granted)) = &pass.by else {
             return;
         };
-        if !pass.guard.rules.forward_credential {
-            granted.credential.remove_from(headers);
-        }
+        pass.guard.hidden.empty(headers);
         for (name, value) in &granted.headers {
             if name != header::SET_COOKIE {
                 headers.append(name, value.clone());
@@ -620,30 +422,11 @@ impl Authorized {
         }
     }
 
-    /// The parameter of the query that must not go upstream.
-    pub(crate) fn hidden_parameter(&self) -> Option<&str> {
-        let pass = self.0.as_ref()?;
-        match &pass.by {
-            Some((_, granted)) if !pass.guard.rules.forward_credential => match &granted.credential
-            {
-                Credential::Query(name) => Some(name),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-}
-
-impl Credential {
-    fn remove_from(&self, headers: &mut HeaderMap) {
-        match self {
-            Self::Nowhere | Self::Query(_) => {}
-            Self::Headers(names) => {
-                for name in names {
-                    headers.remove(name);
-                }
-            }
-            Self::Cookie(name) => api_key::remove_cookie(headers, name),
+    /// The parameters of the query that must not go upstream.
+    pub(crate) fn hidden_parameters(&self) -> &[String] {
+        match &self.0 {
+            Some(pass) if pass.by.is_some() => pass.guard.hidden.parameters(),
+            _ => &[],
         }
     }
 }

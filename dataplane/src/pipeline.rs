@@ -316,7 +316,7 @@ fn upstream_head(
     // The client was told to go on, or will be when its body is first read; no peer needs to say it again.
     headers.remove(header::EXPECT);
     authorized.apply(&mut headers);
-    let hidden = authorized.hidden_parameter();
+    let hidden = authorized.hidden_parameters();
     let target = sanitize::target(&parts.uri, exchange.path(), hidden);
     let uri = match protocol {
         Protocol::Http1 => {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use http::HeaderValue;
 
-use super::{Asked, Credential, Decision, Granted, Outcome};
+use super::{Asked, Decision, Granted, Outcome, Places};
 use crate::config::{self, AccessKeyEntry, Resolved, SignatureProfile};
 
 mod aws4;
@@ -159,7 +159,7 @@ impl AccessKey {
         };
         match (good, claim.over) {
             (Some(digests), _) => match rest.check(&claim.mac) {
-                Ok(()) => granted(key, claim.credential, digests, signed.has_body),
+                Ok(()) => granted(key, digests, signed.has_body),
                 Err(Outcome::Overloaded) => {
                     let why = "too many signatures are remembered".to_owned();
                     Decision::Unavailable(Outcome::Overloaded, why)
@@ -182,10 +182,7 @@ impl AccessKey {
                     requests,
                     rest,
                 };
-                Decision::IfBody(
-                    grant(key, claim.credential),
-                    BodyCheck::Signature(Box::new(pending)),
-                )
+                Decision::IfBody(grant(key), BodyCheck::Signature(Box::new(pending)))
             }
             (None, _) => Decision::Denied(Outcome::WrongCredential),
         }
@@ -198,6 +195,17 @@ impl AccessKey {
         }
     }
 
+    pub(super) fn places(&self) -> Places {
+        match self.config.profile {
+            SignatureProfile::Aws4 => {
+                Places::scheme(aws4::SCHEME).and(Places::parameter(aws4::SIGNATURE))
+            }
+            SignatureProfile::Sdk => Places::scheme(sdk::SCHEME),
+            SignatureProfile::HttpSignature => Places::headers(&message_signatures::HEADERS),
+            SignatureProfile::Cavage => Places::scheme(cavage::SCHEME),
+        }
+    }
+
     pub(super) fn challenge(&self) -> HeaderValue {
         HeaderValue::from_static(match self.config.profile {
             SignatureProfile::Aws4 => "AWS4-HMAC-SHA256",
@@ -207,21 +215,15 @@ impl AccessKey {
     }
 }
 
-fn grant(key: &Key, credential: Credential) -> Granted {
+fn grant(key: &Key) -> Granted {
     Granted {
         consumer: Some(Arc::clone(&key.consumer)),
         headers: Vec::new(),
-        credential,
     }
 }
 
-fn granted(
-    key: &Key,
-    credential: Credential,
-    digests: Option<Digests>,
-    has_body: bool,
-) -> Decision {
-    let granted = grant(key, credential);
+fn granted(key: &Key, digests: Option<Digests>, has_body: bool) -> Decision {
+    let granted = grant(key);
     match digests {
         Some(digests) if has_body => Decision::IfBody(granted, BodyCheck::Digests(digests)),
         Some(digests) if !digests.clone().are_of_nothing() => {

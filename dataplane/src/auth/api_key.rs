@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, header};
 
 pub(super) use self::place::remove_cookie;
 use self::place::{Found, Place};
-use super::{Asked, Credential, Decision, Granted, Outcome};
+use super::{Asked, Decision, Granted, Outcome, Places};
 use crate::config::{self, CredentialPlace, Resolved};
 
 mod place;
@@ -64,7 +64,6 @@ impl ApiKey {
             Some(consumer) => Decision::Granted(Granted {
                 consumer: Some(Arc::clone(consumer)),
                 headers: Vec::new(),
-                credential: place.credential(),
             }),
         }
     }
@@ -73,6 +72,16 @@ impl ApiKey {
         match (&self.place, &self.consumers) {
             (Err(why), _) | (_, Resolved::Unavailable(why)) => Some(why),
             _ => None,
+        }
+    }
+
+    pub(super) fn places(&self) -> Places {
+        match &self.place {
+            Ok(Place::Authorization) => Places::headers(&[header::AUTHORIZATION]),
+            Ok(Place::Header(name)) => Places::headers(std::slice::from_ref(name)),
+            Ok(Place::Query(name)) => Places::parameter(name),
+            Ok(Place::Cookie(name)) => Places::cookie(name),
+            Err(_) => Places::default(),
         }
     }
 
@@ -95,15 +104,4 @@ fn place(location: &CredentialPlace) -> Result<Place, String> {
             Err(_) => return Err(format!("{name:?} is not the name of a header")),
         },
     })
-}
-
-impl Place {
-    fn credential(&self) -> Credential {
-        match self {
-            Self::Authorization => Credential::Headers(vec![header::AUTHORIZATION]),
-            Self::Header(name) => Credential::Headers(vec![name.clone()]),
-            Self::Query(name) => Credential::Query(name.clone()),
-            Self::Cookie(name) => Credential::Cookie(name.clone()),
-        }
-    }
 }

@@ -6,14 +6,14 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderValue, header};
+use http::HeaderValue;
 
 use self::{
     credential::{Claim, UserPass},
     successes::Successes,
 };
 use super::{
-    Asked, Credential, Decision, Granted, Outcome,
+    Asked, Decision, Granted, Outcome,
     password::{User, Users},
 };
 use crate::{
@@ -81,7 +81,6 @@ impl Basic {
         Decision::Granted(Granted {
             consumer: Some(Arc::clone(&user.name)),
             headers: Vec::new(),
-            credential: Credential::Headers(vec![header::AUTHORIZATION]),
         })
     }
 

@@ -14,7 +14,7 @@ use std::sync::{
 
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, response, uri};
 
-use super::{Asked, Credential, Decision, Granted, Outcome, Refused};
+use super::{Asked, Decision, Granted, Outcome, Refused};
 use crate::{
     config::{self, ExternalService},
     outbound::{Client, Reach},
@@ -181,7 +181,6 @@ impl External {
         Granted {
             consumer: None,
             headers: headers.collect(),
-            credential: Credential::Nowhere,
         }
     }
 

@@ -24,10 +24,10 @@ use std::{
 };
 
 use aws_lc_rs::digest;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue};
 use moka::sync::Cache;
 
-use super::{Asked, Credential, Decision, Granted, Outcome};
+use super::{Asked, Decision, Granted, Outcome};
 use crate::config::{self, JwtKeys, Resolved};
 use claims::Said;
 use keys::Signature;
@@ -260,7 +260,6 @@ impl Said {
             Ok(passed) => Decision::Granted(Granted {
                 consumer: passed.consumer.clone(),
                 headers: passed.headers.clone(),
-                credential: Credential::Headers(vec![header::AUTHORIZATION]),
             }),
             Err(outcome) => Decision::Denied(*outcome),
         }

@@ -197,17 +197,16 @@ fn without_parameters(path: &str, escaped: bool) -> String {
 }
 
 /// The request target to send upstream: the canonical path, and the query as it came, byte for byte, but for the
-/// parameter that is `hidden`.
-pub(crate) fn target(uri: &Uri, path: &str, hidden: Option<&str>) -> PathAndQuery {
+/// parameters that are `hidden`.
+pub(crate) fn target(uri: &Uri, path: &str, hidden: &[String]) -> PathAndQuery {
     if let Some(whole) = uri.path_and_query()
         && whole.path() == path
-        && hidden.is_none()
+        && hidden.is_empty()
     {
         return whole.clone();
     }
-    let rest = hidden
-        .zip(uri.query())
-        .map(|(name, query)| without_parameter(query, name));
+    let rest =
+        (uri.query().filter(|_| !hidden.is_empty())).map(|query| query_without(query, hidden));
     let query = match &rest {
         Some(rest) => (!rest.is_empty()).then_some(rest.as_str()),
         None => uri.query(),
@@ -223,12 +222,12 @@ pub(crate) fn target(uri: &Uri, path: &str, hidden: Option<&str>) -> PathAndQuer
         .unwrap_or_else(|_| PathAndQuery::from_static("/"))
 }
 
-/// The query without every parameter of this name, however it is escaped.
-fn without_parameter(query: &str, name: &str) -> String {
+/// The query without every parameter of these names, however it is escaped.
+fn query_without(query: &str, names: &[String]) -> String {
     let mut rest = String::with_capacity(query.len());
     for pair in query.split('&') {
         let key = pair.split('=').next().unwrap_or_default();
-        if !unescaped_equals(key, name) {
+        if !names.iter().any(|name| unescaped_equals(key, name)) {
             if !rest.is_empty() {
                 rest.push('&');
             }
@@ -362,7 +361,7 @@ mod tests {
         ] {
             let uri: Uri = uri.parse().unwrap();
             let path = canonical_path(uri.path()).unwrap();
-            assert_eq!(target(&uri, &path, None).as_str(), wanted);
+            assert_eq!(target(&uri, &path, &[]).as_str(), wanted);
         }
     }
 
@@ -417,16 +416,18 @@ mod tests {
     }
 
     #[test]
-    fn a_hidden_parameter_is_taken_out_however_it_is_escaped() {
+    fn hidden_parameters_are_taken_out_however_they_are_escaped() {
+        let hidden = ["key", "sig"].map(str::to_owned);
         for (query, wanted) in [
             ("key=s", "/p"),
             ("a=1&key=s&b=2", "/p?a=1&b=2"),
             ("%6Bey=s&a=%20", "/p?a=%20"),
             ("keys=1&Key=2", "/p?keys=1&Key=2"),
             ("key&key=1&a", "/p?a"),
+            ("sig=1&a&key=2", "/p?a"),
         ] {
             let uri = Uri::try_from(format!("/p?{query}")).unwrap();
-            assert_eq!(target(&uri, "/p", Some("key")).as_str(), wanted);
+            assert_eq!(target(&uri, "/p", &hidden).as_str(), wanted);
         }
     }
 

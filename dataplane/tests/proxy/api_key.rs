@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 use hale_dataplane::config::{ApiKey, ApiKeyEntry, ApiKeys, AuthMethod, CredentialPlace, Resolved};
 
 use crate::{
-    basic_auth::{protected, rules},
+    basic_auth::{FILE, basic, protected, rules},
     support::Hale,
     wire::{Recorder, get, status, talk, values},
 };
@@ -144,6 +144,32 @@ async fn in_a_cookie() {
     ] {
         refused(&hale, &recorder, get("/?key=k2", lines)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_were_not_looked_at_stay_here_too() {
+    let recorder = Recorder::new().await;
+    let places = [
+        in_header("x-api-key"),
+        CredentialPlace::Query("key".into()),
+        CredentialPlace::Query("sig".into()),
+        CredentialPlace::Cookie("key".into()),
+    ];
+    let mut methods: Vec<AuthMethod> = places.map(method).into();
+    methods.push(basic(FILE));
+    let hale = protected(&recorder, rules(methods)).serve();
+    let lines = "x-api-key: k2\r\ncookie: a=1; key=k3\r\nauthorization: Basic c2VjcmV0\r\n";
+    let request = get("/p?sig=k4&key=k1&b=2", lines);
+    let seen = let_in(&hale, &recorder, request, "shelf").await;
+    assert_eq!(seen.split(' ').nth(1), Some("/p?b=2"));
+    assert_eq!(values(&seen, "cookie"), ["a=1"]);
+    for name in ["x-api-key", "authorization"] {
+        assert!(values(&seen, name).is_empty(), "{name}");
+    }
+    // No method of the policy looks for this one.
+    let request = get("/", "x-api-key: k2\r\nauthorization: Bearer of.the.app\r\n");
+    let seen = let_in(&hale, &recorder, request, "shelf").await;
+    assert_eq!(values(&seen, "authorization"), ["Bearer of.the.app"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

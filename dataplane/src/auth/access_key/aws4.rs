@@ -11,15 +11,12 @@ use super::{
     canonical::{self, Fields, Order},
     hexadecimal, named_parameters, payload,
 };
-use crate::{
-    auth::{Credential, Outcome},
-    config::SignedBody,
-};
+use crate::{auth::Outcome, config::SignedBody};
 
-const SCHEME: &str = "AWS4-HMAC-SHA256";
+pub(super) const SCHEME: &str = "AWS4-HMAC-SHA256";
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 /// The parameter that must not go upstream.
-const SIGNATURE: &str = "X-Amz-Signature";
+pub(super) const SIGNATURE: &str = "X-Amz-Signature";
 /// Seven days, in seconds.
 const LONGEST: i64 = 604_800;
 
@@ -78,7 +75,6 @@ fn in_header<'a>(request: &Signed<'a>, text: &'a str) -> Result<Claim<'a>, Outco
             of_body: request.has_body && given.is_none(),
         },
         digests: None,
-        credential: Credential::Headers(vec![http::header::AUTHORIZATION]),
     })
 }
 
@@ -204,7 +200,6 @@ fn in_query<'a>(request: &Signed<'a>, presigned: &Presigned) -> Result<Claim<'a>
             of_body: request.has_body && given.is_none(),
         },
         digests: None,
-        credential: Credential::Query(SIGNATURE.to_owned()),
         key_id: Cow::Owned(scope.key_id.to_owned()),
         scope: Some(Cow::Owned(presigned.credential.clone())),
     })

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{AUTHORIZATION, DATE};
+use http::header::DATE;
 
 use super::{
     Claim, Malformed, Over, Signed,
@@ -13,10 +13,7 @@ use super::{
     digest::Digests,
     http_time, structured,
 };
-use crate::{
-    auth::{Credential, Outcome},
-    config::SignedBody,
-};
+use crate::{auth::Outcome, config::SignedBody};
 
 /// What the header says.
 #[derive(Default)]
@@ -29,9 +26,11 @@ struct Told<'a> {
     expires: Option<&'a str>,
 }
 
+pub(super) const SCHEME: &str = "Signature";
+
 /// The signature of a request, if it has one.
 pub(super) fn read<'a>(request: &Signed<'a>) -> Result<Option<Claim<'a>>, Outcome> {
-    let Some(text) = request.authorization("Signature")? else {
+    let Some(text) = request.authorization(SCHEME)? else {
         return Ok(None);
     };
     let told = Told::read(text)?;
@@ -65,7 +64,6 @@ pub(super) fn read<'a>(request: &Signed<'a>) -> Result<Option<Claim<'a>>, Outcom
         mac: mac.try_into().map_err(|_| Malformed)?,
         over: Over::Text(base),
         digests,
-        credential: Credential::Headers(vec![AUTHORIZATION]),
     }))
 }
 

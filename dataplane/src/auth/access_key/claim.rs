@@ -9,10 +9,7 @@ use super::{
     replay::{Seen, Sight},
     to_hex,
 };
-use crate::{
-    auth::{Credential, Outcome},
-    config::SignedBody,
-};
+use crate::{auth::Outcome, config::SignedBody};
 
 /// The SHA-256 of nothing.
 const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -26,7 +23,6 @@ pub(super) struct Claim<'a> {
     pub(super) over: Over,
     /// What the body must be, besides what is in [`Over`].
     pub(super) digests: Option<Digests>,
-    pub(super) credential: Credential,
 }
 
 /// What a MAC is over.

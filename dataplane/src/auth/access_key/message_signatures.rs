@@ -12,11 +12,10 @@ use super::{
     digest::Digests,
     structured::{self, Bare, InnerList, Parameters},
 };
-use crate::{
-    auth::{Credential, Outcome},
-    config::SignedBody,
-};
+use crate::{auth::Outcome, config::SignedBody};
 
+/// Where signatures are.
+pub(super) const HEADERS: [HeaderName; 2] = [SIGNATURE, SIGNATURE_INPUT];
 const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
@@ -72,7 +71,6 @@ fn claim<'a>(request: &Signed<'a>, input: &InnerList, mac: &[u8]) -> Result<Clai
         mac: mac.try_into().map_err(|_| Malformed)?,
         over: Over::Text(base),
         digests,
-        credential: Credential::Headers(vec![SIGNATURE, SIGNATURE_INPUT]),
     })
 }
 

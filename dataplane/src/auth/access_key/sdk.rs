@@ -10,9 +10,9 @@ use super::{
     canonical::{self, Fields, Order},
     named_parameters, payload,
 };
-use crate::auth::{Credential, Outcome};
+use crate::auth::Outcome;
 
-const SCHEME: &str = "SDK-HMAC-SHA256";
+pub(super) const SCHEME: &str = "SDK-HMAC-SHA256";
 
 /// The signature of a request, if it has one.
 pub(super) fn read<'a>(request: &Signed<'a>) -> Result<Option<Claim<'a>>, Outcome> {
@@ -53,6 +53,5 @@ pub(super) fn read<'a>(request: &Signed<'a>) -> Result<Option<Claim<'a>>, Outcom
             of_body: request.has_body && given.is_none(),
         },
         digests: None,
-        credential: Credential::Headers(vec![http::header::AUTHORIZATION]),
     }))
 }

@@ -19,7 +19,7 @@ fn config(users: Users) -> config::Basic {
 fn given(user: &str, password: &str) -> UserPass {
     let mut headers = HeaderMap::new();
     let value = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
-    headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+    headers.insert(http::header::AUTHORIZATION, value.parse().unwrap());
     match credential::find(&headers) {
         Claim::Given(given) => given,
         other => panic!("{other:?}"),
@@ -30,11 +30,7 @@ fn given(user: &str, password: &str) -> UserPass {
 async fn judged(basic: &Basic, hashing: &Hashing, who: (&str, &str)) -> (Outcome, String) {
     let client = IpAddr::from([192, 0, 2, 1]);
     match basic.judge(given(who.0, who.1), client, hashing).await {
-        Decision::Granted(granted) => {
-            let header = Credential::Headers(vec![header::AUTHORIZATION]);
-            assert_eq!(granted.credential, header);
-            (Outcome::Allowed, granted.consumer.unwrap().to_string())
-        }
+        Decision::Granted(granted) => (Outcome::Allowed, granted.consumer.unwrap().to_string()),
         Decision::Denied(outcome) | Decision::Unavailable(outcome, _) => (outcome, String::new()),
         _ => panic!("neither granted nor denied"),
     }

@@ -166,7 +166,7 @@ fn one_bearer_credential_is_wanted() {
     ] {
         let mut headers = http::HeaderMap::new();
         for value in values {
-            headers.append(header::AUTHORIZATION, HeaderValue::from_static(value));
+            headers.append(http::header::AUTHORIZATION, HeaderValue::from_static(value));
         }
         let wanted = found.map(|found| found.map(str::as_bytes));
         assert_eq!(token::bearer(&headers), wanted, "{values:?}");

@@ -1,0 +1,106 @@
+//! One method of a policy: what all of them can be asked.
+
+use std::borrow::Cow;
+
+use http::{HeaderName, HeaderValue};
+
+use super::{Asked, Decision, Kind, Places, access_key, api_key, basic, external, jwt};
+use crate::config::AuthMethod;
+
+/// A method, compiled.
+pub(super) enum Method {
+    Basic(basic::Basic),
+    Jwt(jwt::Jwt),
+    AccessKey(access_key::AccessKey),
+    ApiKey(api_key::ApiKey),
+    External(external::External),
+}
+
+impl Method {
+    pub(super) fn compile(method: &AuthMethod, old: Option<&Self>) -> Self {
+        match (method, old) {
+            (AuthMethod::Basic(new), Some(Self::Basic(old))) => {
+                Self::Basic(basic::Basic::compile(new, Some(old)))
+            }
+            (AuthMethod::Basic(new), _) => Self::Basic(basic::Basic::compile(new, None)),
+            (AuthMethod::Jwt(new), Some(Self::Jwt(old))) => {
+                Self::Jwt(jwt::Jwt::compile(new, Some(old)))
+            }
+            (AuthMethod::Jwt(new), _) => Self::Jwt(jwt::Jwt::compile(new, None)),
+            (AuthMethod::AccessKey(new), Some(Self::AccessKey(old))) => {
+                Self::AccessKey(access_key::AccessKey::compile(new, Some(old)))
+            }
+            (AuthMethod::AccessKey(new), _) => {
+                Self::AccessKey(access_key::AccessKey::compile(new, None))
+            }
+            (AuthMethod::ApiKey(new), _) => Self::ApiKey(api_key::ApiKey::compile(new)),
+            (AuthMethod::External(new), _) => Self::External(external::External::compile(new)),
+        }
+    }
+
+    pub(super) async fn decide(&self, asked: &Asked<'_>) -> Decision {
+        match self {
+            Self::Basic(method) => method.decide(asked).await,
+            Self::Jwt(method) => method.decide(asked).await,
+            Self::AccessKey(method) => method.decide(asked),
+            Self::ApiKey(method) => method.decide(asked),
+            Self::External(method) => method.decide(asked).await,
+        }
+    }
+
+    pub(super) const fn kind(&self) -> Kind {
+        match self {
+            Self::Basic(_) => Kind::Basic,
+            Self::Jwt(_) => Kind::Jwt,
+            Self::AccessKey(_) => Kind::AccessKey,
+            Self::ApiKey(_) => Kind::ApiKey,
+            Self::External(_) => Kind::External,
+        }
+    }
+
+    /// Why it can let nobody in.
+    pub(super) fn unavailable(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Basic(method) => method.unavailable().map(Cow::Borrowed),
+            Self::Jwt(method) => method.unavailable(),
+            Self::AccessKey(method) => method.unavailable().map(Cow::Borrowed),
+            Self::ApiKey(method) => method.unavailable().map(Cow::Borrowed),
+            Self::External(method) => method.unavailable().map(Cow::Borrowed),
+        }
+    }
+
+    pub(super) fn is_unavailable(&self) -> bool {
+        self.unavailable().is_some()
+    }
+
+    /// Headers that it may set upstream, beside consumer and method.
+    pub(super) fn sets(&self) -> Vec<HeaderName> {
+        match self {
+            Self::Jwt(method) => method.sets(),
+            Self::External(method) => method.sets(),
+            Self::Basic(_) | Self::AccessKey(_) | Self::ApiKey(_) => Vec::new(),
+        }
+    }
+
+    /// Where it looks for its credential. The external service is asked about requests as they are.
+    pub(super) fn places(&self) -> Places {
+        match self {
+            Self::Basic(_) => Places::scheme("Basic"),
+            Self::Jwt(_) => Places::scheme("Bearer"),
+            Self::AccessKey(method) => method.places(),
+            Self::ApiKey(method) => method.places(),
+            Self::External(_) => Places::default(),
+        }
+    }
+
+    /// What a 401 says of it (RFC 9110 §11.6.1).
+    pub(super) fn challenge(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Basic(method) => Some(method.challenge()),
+            Self::Jwt(method) => Some(method.challenge()),
+            Self::AccessKey(method) => Some(method.challenge()),
+            Self::ApiKey(method) => method.challenge(),
+            Self::External(_) => None,
+        }
+    }
+}
