@@ -2,13 +2,12 @@
 
 use std::{process::Command, sync::Arc, time::Duration};
 
-use aws_lc_rs::{digest, hmac};
 use bytes::Bytes;
 use hale_dataplane::config::{
     AccessKey, AccessKeyEntry, AccessKeys, Auth, AuthMethod, AuthRules, ObjectRef, Resolved,
     SecretBytes, SignatureProfile, SignedBody,
 };
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -16,12 +15,24 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
     retries,
+    signing::{Signer, sha256, stamp},
     support::{Hale, Origin, Shop, until},
     wire::{Recorder, body, read_to_end, read_until, status, talk, values},
 };
 
 const KEY_ID: &str = "AKIDEXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+const CHECKOUT: Signer = Signer {
+    id: KEY_ID,
+    secret: SECRET,
+};
+
+const PROFILES: [SignatureProfile; 4] = [
+    SignatureProfile::Aws4,
+    SignatureProfile::Sdk,
+    SignatureProfile::HttpSignature,
+    SignatureProfile::Cavage,
+];
 
 /// A shop behind signatures of one profile.
 fn guarded(shop: &mut Shop, profile: SignatureProfile, change: impl FnOnce(&mut AccessKey)) {
@@ -56,56 +67,6 @@ fn hale(origin: &Origin, profile: SignatureProfile) -> Hale {
     shop.serve()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    hex(digest::digest(&digest::SHA256, bytes).as_ref())
-}
-
-fn mac(key: &[u8], text: &str) -> Vec<u8> {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-    hmac::sign(&key, text.as_bytes()).as_ref().to_vec()
-}
-
-/// The lines that sign a request now with AWS4. `digest` is that of the body; it is told where `told`.
-fn aws4(method: &str, path: &str, digest: &str, told: bool) -> String {
-    let time = jiff::Timestamp::now()
-        .strftime("%Y%m%dT%H%M%SZ")
-        .to_string();
-    let mut fields = vec![("host", "shop.test"), ("x-amz-date", &time)];
-    if told {
-        fields.insert(1, ("x-amz-content-sha256", digest));
-    }
-    let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
-    let names = names.join(";");
-    let lines: String = fields
-        .iter()
-        .map(|(name, value)| format!("{name}:{value}\n"))
-        .collect();
-    let canonical = format!("{method}\n{path}\n\n{lines}\n{names}\n{digest}");
-    let scope = format!("{}/local/execute-api/aws4_request", &time[..8]);
-    let text = format!(
-        "AWS4-HMAC-SHA256\n{time}\n{scope}\n{}",
-        sha256(canonical.as_bytes())
-    );
-    let mut key = format!("AWS4{SECRET}").into_bytes();
-    for part in scope.split('/') {
-        key = mac(&key, part);
-    }
-    let signature = hex(&mac(&key, &text));
-    let told = if told {
-        format!("x-amz-content-sha256: {digest}\r\n")
-    } else {
-        String::new()
-    };
-    format!(
-        "x-amz-date: {time}\r\n{told}authorization: AWS4-HMAC-SHA256 Credential={KEY_ID}/{scope}, \
-         SignedHeaders={names}, Signature={signature}\r\n"
-    )
-}
-
 fn head(method: &str, path: &str, lines: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\n{lines}\r\n")
 }
@@ -114,7 +75,7 @@ fn head(method: &str, path: &str, lines: &str) -> String {
 async fn a_signed_request_goes_upstream_with_its_consumer_and_without_its_credential() {
     let recorder = Recorder::new().await;
     let hale = hale(&recorder.origin, SignatureProfile::Aws4);
-    let lines = aws4("GET", "/orders", &sha256(b""), false);
+    let lines = CHECKOUT.aws4("GET", "/orders", &sha256(b""), false);
     let lines = format!("{lines}x-hale-consumer: admin\r\n");
     let answer = talk(&hale, head("GET", "/orders", &lines)).await;
     assert_eq!(status(&answer), "200", "{answer}");
@@ -127,12 +88,13 @@ async fn a_signed_request_goes_upstream_with_its_consumer_and_without_its_creden
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unsigned_request_is_told_what_is_wanted() {
     let recorder = Recorder::new().await;
-    for (profile, challenge) in [
-        (SignatureProfile::Aws4, "AWS4-HMAC-SHA256"),
-        (SignatureProfile::Sdk, "SDK-HMAC-SHA256"),
-        (SignatureProfile::HttpSignature, "Signature"),
-        (SignatureProfile::Cavage, "Signature"),
-    ] {
+    let challenges = [
+        "AWS4-HMAC-SHA256",
+        "SDK-HMAC-SHA256",
+        "Signature",
+        "Signature",
+    ];
+    for (profile, challenge) in PROFILES.into_iter().zip(challenges) {
         let hale = hale(&recorder.origin, profile);
         for lines in ["", "authorization: Basic eDp5\r\n", "authorization: \r\n"] {
             let answer = talk(&hale, head("GET", "/", lines)).await;
@@ -191,7 +153,7 @@ async fn the_end_of_a_swapped_body_never_reaches_a_peer() {
     let good = "0123456789".repeat(10_000);
     let bad = format!("{}X", &good[..good.len() - 1]);
     for told in [true, false] {
-        let lines = aws4("POST", "/orders", &sha256(good.as_bytes()), told);
+        let lines = CHECKOUT.aws4("POST", "/orders", &sha256(good.as_bytes()), told);
         let length = format!("{lines}content-length: {}\r\n", good.len());
         let chunked = format!("{lines}transfer-encoding: chunked\r\n");
         let in_chunks = |body: &str| {
@@ -223,7 +185,8 @@ async fn the_end_of_a_swapped_body_never_reaches_a_peer() {
 async fn a_chunked_body_that_is_empty_is_the_empty_body() {
     for (digest, wanted) in [(sha256(b""), "200"), (sha256(b"x"), "401")] {
         for told in [true, false] {
-            let lines = aws4("POST", "/", &digest, told) + "transfer-encoding: chunked\r\n";
+            let lines =
+                CHECKOUT.aws4("POST", "/", &digest, told) + "transfer-encoding: chunked\r\n";
             let request = head("POST", "/", &lines) + "0\r\n\r\n";
             let (answer, seen) = arrived(SignatureProfile::Aws4, request.as_bytes()).await;
             assert_eq!(status(&answer), wanted, "told: {told}: {answer}");
@@ -237,7 +200,7 @@ async fn the_body_is_asked_for_once_its_signature_is_plausible() {
     let recorder = Recorder::new().await;
     let hale = hale(&recorder.origin, SignatureProfile::Aws4);
     for told in [true, false] {
-        let lines = aws4("POST", "/", &sha256(b"hello"), told);
+        let lines = CHECKOUT.aws4("POST", "/", &sha256(b"hello"), told);
         let lines = format!("{lines}content-length: 5\r\nexpect: 100-continue\r\n");
         let mut stream = TcpStream::connect(hale.address).await.unwrap();
         stream
@@ -264,7 +227,7 @@ async fn the_body_is_asked_for_once_its_signature_is_plausible() {
 async fn a_body_that_has_to_be_read_first_may_not_be_large() {
     let large = "x".repeat(1024 * 1024 + 1);
     for (body, told) in [(&large[1..], false), (&large[..], true)] {
-        let lines = aws4("PUT", "/", &sha256(body.as_bytes()), told);
+        let lines = CHECKOUT.aws4("PUT", "/", &sha256(body.as_bytes()), told);
         let length = format!("{lines}content-length: {}\r\n", body.len());
         let request = head("PUT", "/", &length) + body;
         let (answer, seen) = arrived(SignatureProfile::Aws4, request.as_bytes()).await;
@@ -272,14 +235,14 @@ async fn a_body_that_has_to_be_read_first_may_not_be_large() {
         assert_eq!(seen.len(), 1);
     }
     // Refused by what the head says, before any of it is sent.
-    let lines = aws4("PUT", "/", &sha256(large.as_bytes()), false);
+    let lines = CHECKOUT.aws4("PUT", "/", &sha256(large.as_bytes()), false);
     let length = format!("{lines}content-length: {}\r\n", large.len());
     let (answer, seen) =
         arrived(SignatureProfile::Aws4, head("PUT", "/", &length).as_bytes()).await;
     assert_eq!(status(&answer), "413");
     assert!(seen.is_empty());
-    let lines =
-        aws4("PUT", "/", &sha256(large.as_bytes()), false) + "transfer-encoding: chunked\r\n";
+    let lines = CHECKOUT.aws4("PUT", "/", &sha256(large.as_bytes()), false)
+        + "transfer-encoding: chunked\r\n";
     let request = head("PUT", "/", &lines) + &format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
     let (answer, seen) = arrived(SignatureProfile::Aws4, request.as_bytes()).await;
     assert_eq!(status(&answer), "413");
@@ -295,7 +258,11 @@ async fn a_signature_is_taken_once() {
         method.replay_window = Some(Duration::from_secs(1));
     });
     let hale = shop.serve();
-    let request = head("GET", "/once", &aws4("GET", "/once", &sha256(b""), false));
+    let request = head(
+        "GET",
+        "/once",
+        &CHECKOUT.aws4("GET", "/once", &sha256(b""), false),
+    );
     assert_eq!(status(&talk(&hale, &request).await), "200");
     // Another table, with another policy: it is remembered all the same.
     shop.policy.timeouts.request = Some(Duration::from_secs(9));
@@ -332,7 +299,8 @@ async fn another_try_carries_the_body_that_was_checked() {
         guarded(&mut shop, SignatureProfile::Aws4, |_| {});
         shop.policy.retry = Some(retries::policy());
         let hale = shop.serve();
-        let lines = aws4("PUT", "/", &sha256(b"this is the end"), told) + "content-length: 15\r\n";
+        let lines =
+            CHECKOUT.aws4("PUT", "/", &sha256(b"this is the end"), told) + "content-length: 15\r\n";
         let answer = talk(&hale, head("PUT", "/", &lines) + "this is the end").await;
         assert_eq!(status(&answer), "200", "told: {told}: {answer}");
         assert_eq!(
@@ -343,14 +311,15 @@ async fn another_try_carries_the_body_that_was_checked() {
 }
 
 /// A POST over HTTP/2 in several frames; the last of them may be empty.
-async fn http2(hale: &Hale, lines: &str, frames: &[&'static str]) -> Response<Bytes> {
+async fn http2(hale: &Hale, path: &str, lines: &str, frames: &[&'static str]) -> Response<Bytes> {
     let stream = TcpStream::connect(hale.address).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .unwrap();
     tokio::spawn(connection);
-    let mut request = Request::builder().method("POST").uri("http://shop.test/");
+    let uri = format!("http://shop.test{path}");
+    let mut request = Request::builder().method("POST").uri(uri);
     for line in lines.lines() {
         let (name, value) = line.split_once(": ").unwrap();
         request = request.header(name, value);
@@ -393,7 +362,7 @@ async fn bodies_are_checked_over_http2_as_well() {
             }
             guarded(&mut shop, SignatureProfile::Aws4, |_| {});
             let hale = shop.serve();
-            let lines = aws4("POST", "/", &sha256(b"one, two, three"), told);
+            let lines = CHECKOUT.aws4("POST", "/", &sha256(b"one, two, three"), told);
             for (frames, wanted) in [
                 (&["one, ", "two, ", "three"][..], StatusCode::OK),
                 (&["one, two, three", ""][..], StatusCode::OK),
@@ -403,7 +372,7 @@ async fn bodies_are_checked_over_http2_as_well() {
                 ),
                 (&["one, two, "][..], StatusCode::UNAUTHORIZED),
             ] {
-                let response = http2(&hale, &lines, frames).await;
+                let response = http2(&hale, "/", &lines, frames).await;
                 let what = format!("upstream HTTP/{upstream}, told: {told}, {frames:?}");
                 assert_eq!(response.status(), wanted, "{what}");
             }
@@ -418,12 +387,45 @@ async fn bodies_are_checked_over_http2_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn grpc_calls_are_signed_as_all_else_is() {
+    let origin = Origin::http2(|request| async move {
+        let mut response = Response::new(Full::default());
+        let consumer = request.headers().get("x-hale-consumer").cloned();
+        let _ = request.into_body().collect().await;
+        let headers = response.headers_mut();
+        headers.insert("x-seen", consumer.unwrap_or(HeaderValue::from_static("-")));
+        headers.insert("grpc-status", HeaderValue::from_static("0"));
+        response
+    })
+    .await;
+    let mut shop = Shop::of(&[origin.address]);
+    shop.upstream.protocol = hale_dataplane::config::Protocol::Http2;
+    let (path, message) = ("/shop.Cart/Add", "\0\0\0\0\u{4}cart");
+    for profile in PROFILES {
+        guarded(&mut shop, profile, |_| {});
+        let hale = shop.serve();
+        let lines = CHECKOUT.sign(profile, "POST", path, message.as_bytes());
+        let lines = format!("{lines}content-type: application/grpc\r\nte: trailers\r\n");
+        let call = async |path, message| http2(&hale, path, &lines, &[message]).await;
+        let response = call(path, message).await;
+        assert_eq!(response.headers()["grpc-status"], "0", "{profile:?}");
+        assert_eq!(response.headers()["x-seen"], "checkout", "{profile:?}");
+        for response in [
+            call("/shop.Cart/Drop", message).await,
+            call(path, "\0\0\0\0\u{4}trac").await,
+        ] {
+            assert_eq!(response.status(), StatusCode::OK, "{profile:?}");
+            assert_eq!(response.headers()["grpc-status"], "16", "{profile:?}");
+            assert!(!response.headers().contains_key("x-seen"), "{profile:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_signature_of_a_presigned_url_goes_no_further() {
     let recorder = Recorder::new().await;
     let hale = hale(&recorder.origin, SignatureProfile::Aws4);
-    let time = jiff::Timestamp::now()
-        .strftime("%Y%m%dT%H%M%SZ")
-        .to_string();
+    let time = stamp();
     let scope = format!("{}/local/s3/aws4_request", &time[..8]);
     let query = format!(
         "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={KEY_ID}%2F{}&X-Amz-Date={time}\
@@ -435,11 +437,7 @@ async fn the_signature_of_a_presigned_url_goes_no_further() {
         "AWS4-HMAC-SHA256\n{time}\n{scope}\n{}",
         sha256(canonical.as_bytes())
     );
-    let mut key = format!("AWS4{SECRET}").into_bytes();
-    for part in scope.split('/') {
-        key = mac(&key, part);
-    }
-    let signature = hex(&mac(&key, &text));
+    let signature = CHECKOUT.aws4_signature(&scope, &text);
     let path = format!("/a?{query}&X-Amz-Signature={signature}");
     let answer = talk(&hale, head("GET", &path, "")).await;
     assert_eq!(status(&answer), "200", "{answer}");

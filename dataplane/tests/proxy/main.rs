@@ -34,6 +34,7 @@ mod reasons;
 mod retries;
 mod rollout;
 mod shutdown;
+mod signing;
 mod tls;
 mod told;
 mod upgrade;

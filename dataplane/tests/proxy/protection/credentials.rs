@@ -1,21 +1,21 @@
 //! Good credentials pass, or nothing of what is beside this file would mean much; and each opens what it is for,
 //! for its own request.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use aws_lc_rs::{digest, hmac};
+use aws_lc_rs::digest;
 use hale_dataplane::{
     auth::{jwt::KeySet, password::Users},
     config::{
         AccessKeyEntry, AccessKeys, ApiKeyEntry, ApiKeys, AuthMethod, Config, ExternalService,
-        RequestPolicy, Resolved, SecretBytes, SignatureProfile,
+        RequestPolicy, Resolved, SecretBytes,
     },
 };
 
 use super::{
-    access_key, any_of, api_key, basic, config, external, judge::is_admin, jwt, places, requiring,
+    PROFILES, access_key, any_of, api_key, basic, config, external, judge::is_admin, jwt, places,
+    requiring,
 };
 use crate::{
+    signing::Signer,
     support::{Hale, Origin},
     wire::{Recorder, get, status, talk, values},
 };
@@ -24,6 +24,11 @@ const USERS: &str = "ann:$2y$05$5EAc1LJN8tPIsOrSkPAzGehXl1ZzzgHd6H1cqnS1xwjnN3Tu
 /// A key that was thrown away after it signed [`TOKEN`]: issuer, audience `shop`, subject `ann`, until 2100.
 const JWKS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":"shop-1","x":"L80OMrp40S1tZhWsNkWzBCneBuL5r8Y3fc4xOsYOTR4","y":"NgRpXpq9xeozmrYjq2JKL5EkKfNUMi71KHxL9DNEjwg"}]}"#;
 const TOKEN: &str = "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6InNob3AtMSJ9.eyJpc3MiOiJodHRwczovL2lzc3Vlci50ZXN0IiwiYXVkIjoic2hvcCIsInN1YiI6ImFubiIsImlhdCI6MTc2Mzg1NjAwMCwiZXhwIjo0MTAyNDQ0ODAwfQ.Z0PbUoMmpdjdr9NGJ1xk1dc3xo0DKZJqNYtQ1p8JWtAJKZDuG4SpGNZNBEDlXBfpLvuk1dFg1qrJoPwn5a0pmQ";
+
+const ROBOT: Signer = Signer {
+    id: "AKROBOT",
+    secret: "secret of robot",
+};
 
 fn users() -> Resolved<Users> {
     let (users, refused) = Users::from_htpasswd(USERS.as_bytes());
@@ -41,44 +46,11 @@ fn api_keys() -> Resolved<ApiKeys> {
 
 fn access_keys() -> Resolved<AccessKeys> {
     Resolved::Known(AccessKeys(vec![AccessKeyEntry {
-        id: "AKROBOT".into(),
-        secret: SecretBytes::new(b"secret of robot".to_vec()),
+        id: ROBOT.id.into(),
+        secret: SecretBytes::new(ROBOT.secret.as_bytes()),
         consumer: "robot".into(),
         not_after: None,
     }]))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The lines that sign a GET of a path as AWS has it.
-fn aws4(path: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let now = i64::try_from(now.as_secs()).unwrap();
-    let now = jiff::Timestamp::from_second(now).unwrap();
-    let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
-    let day = &stamp[..8];
-    let sha256 = |text: &str| hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
-    let sign = |key: &[u8], text: &str| {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-        hmac::sign(&key, text.as_bytes()).as_ref().to_vec()
-    };
-    let empty = sha256("");
-    let names = "host;x-amz-content-sha256;x-amz-date";
-    let headers = format!("host:shop.test\nx-amz-content-sha256:{empty}\nx-amz-date:{stamp}\n");
-    let canonical = format!("GET\n{path}\n\n{headers}\n{names}\n{empty}");
-    let scope = format!("{day}/eu/shop/aws4_request");
-    let text = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{}", sha256(&canonical));
-    let mut key = b"AWS4secret of robot".to_vec();
-    for part in [day, "eu", "shop", "aws4_request"] {
-        key = sign(&key, part);
-    }
-    let signature = hex(&sign(&key, &text));
-    format!(
-        "x-amz-date: {stamp}\r\nx-amz-content-sha256: {empty}\r\nauthorization: AWS4-HMAC-SHA256 \
-         Credential=AKROBOT/{scope}, SignedHeaders={names}, Signature={signature}\r\n"
-    )
 }
 
 /// A method, a target below `/admin` with a good credential, and who that is.
@@ -101,7 +73,7 @@ fn good() -> Vec<Good> {
         kind,
     };
     let [header, query, cookie] = places().map(|(_, place)| api_key(place, api_keys()));
-    vec![
+    let mut all = vec![
         of(
             "basic",
             basic(users()),
@@ -130,14 +102,13 @@ fn good() -> Vec<Good> {
             target: "/admin?a=b&api_key=k-4711",
             ..of("query", query, "", "acme", "apiKey")
         },
-        of(
-            "aws4",
-            access_key(SignatureProfile::Aws4, access_keys()),
-            &aws4("/admin"),
-            "robot",
-            "accessKey",
-        ),
-    ]
+    ];
+    all.extend(PROFILES.map(|(name, profile)| {
+        let lines = ROBOT.sign(profile, "GET", "/admin", b"");
+        let method = access_key(profile, access_keys());
+        of(name, method, &lines, "robot", "accessKey")
+    }));
+    all
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,8 +172,15 @@ async fn two_credentials_are_not_one_good_one() {
             "jwt" => "authorization: Bearer e30.e30.e30\r\n",
             "header" => "x-api-key: k-0815\r\n",
             "cookie" => "cookie: api_key=k-0815\r\n",
-            "aws4" => {
+            "AWS4" => {
                 "authorization: AWS4-HMAC-SHA256 Credential=AKROBOT/20260101/eu/shop/aws4_request, SignedHeaders=host, Signature=00\r\n"
+            }
+            "SDK" => {
+                "authorization: SDK-HMAC-SHA256 Access=AKROBOT, SignedHeaders=host;x-sdk-date, Signature=00\r\n"
+            }
+            "HTTPSignature" => "signature: sig1=:AA==:\r\n",
+            "Cavage" => {
+                "authorization: Signature keyId=\"AKROBOT\",headers=\"(request-target) host date\",signature=\"AA==\"\r\n"
             }
             _ => continue,
         };
@@ -231,25 +209,29 @@ async fn two_credentials_are_not_one_good_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_opens_nothing_but_what_was_signed() {
     let recorder = Recorder::new().await;
-    let methods = vec![access_key(SignatureProfile::Aws4, access_keys())];
-    let hale = Hale::start(config(&recorder, &requiring(any_of(methods))));
-    let lines = aws4("/admin/x");
-    assert_eq!(status(&talk(&hale, get("/admin/x", &lines)).await), "200");
-    let signed = get("/admin/x", &lines);
-    for other in [
-        signed.replace("GET /admin/x ", "GET /admin/y "),
-        signed.replace("GET /admin/x ", "GET /admin "),
-        signed.replace("GET /admin/x ", "GET /admin/x?a=b "),
-        signed.replace("GET /admin/x ", "GET /admin/x;a "),
-        signed.replace("GET /admin/x ", "GET /admin/x/../y "),
-        signed.replace("GET ", "DELETE "),
-        signed.replace("host: shop.test", "host: other.test"),
-        signed.replace("GET /admin/x ", "GET http://other.test/admin/x "),
-    ] {
-        let answer = talk(&hale, &other).await;
-        assert_eq!(status(&answer), "401", "{other}\n{answer}");
+    let hale = Hale::start(Config::default());
+    for (name, profile) in PROFILES {
+        let policy = requiring(any_of(vec![access_key(profile, access_keys())]));
+        hale.dataplane.publish(config(&recorder, &policy));
+        let lines = ROBOT.sign(profile, "GET", "/admin/x", b"");
+        let signed = get("/admin/x", &lines);
+        let before = recorder.seen().len();
+        assert_eq!(status(&talk(&hale, &signed).await), "200", "{name}");
+        for other in [
+            signed.replace("GET /admin/x ", "GET /admin/y "),
+            signed.replace("GET /admin/x ", "GET /admin "),
+            signed.replace("GET /admin/x ", "GET /admin/x?a=b "),
+            signed.replace("GET /admin/x ", "GET /admin/x;a "),
+            signed.replace("GET /admin/x ", "GET /admin/x/../y "),
+            signed.replace("GET ", "DELETE "),
+            signed.replace("host: shop.test", "host: other.test"),
+            signed.replace("GET /admin/x ", "GET http://other.test/admin/x "),
+        ] {
+            let answer = talk(&hale, &other).await;
+            assert_eq!(status(&answer), "401", "{name}: {other}\n{answer}");
+        }
+        assert_eq!(recorder.seen().len(), before + 1, "{name}");
     }
-    assert_eq!(recorder.seen().len(), 1);
 }
 
 /// The service that is asked sees who Hale says it is, and its word is kept to what it may say.
