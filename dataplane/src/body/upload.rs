@@ -80,9 +80,7 @@ impl Upload {
                 Ok(())
             }
             BodyCheck::Signature(pending) => {
-                let read = tokio::time::timeout(READ_TIME, self.read()).await;
-                let silent = Unmet::Unread(Outcome::Malformed, Reason::BodyTimeout);
-                let digest = read.unwrap_or(Err(silent))?;
+                let digest = self.read_in_time(&MEMORY).await?;
                 pending
                     .settle(digest.as_ref())
                     .map_err(|outcome| match outcome {
@@ -93,8 +91,14 @@ impl Upload {
         }
     }
 
+    async fn read_in_time(&mut self, memory: &'static Memory) -> Result<digest::Digest, Unmet> {
+        let read = tokio::time::timeout(READ_TIME, self.read(memory)).await;
+        let silent = Unmet::Unread(Outcome::Malformed, Reason::BodyTimeout);
+        read.unwrap_or(Err(silent))
+    }
+
     /// Reads all of it, and keeps it. Gives its SHA-256.
-    async fn read(&mut self) -> Result<digest::Digest, Unmet> {
+    async fn read(&mut self, memory: &'static Memory) -> Result<digest::Digest, Unmet> {
         let too_large = || Unmet::Unread(Outcome::BodyMismatch, Reason::BodyTooLarge);
         let mut hash = digest::Context::new(&digest::SHA256);
         let told = self
@@ -108,7 +112,7 @@ impl Upload {
             return Ok(hash.finish());
         };
         let progress = self.progress();
-        progress.keep_all(READ_LIMIT, &MEMORY);
+        progress.keep_all(READ_LIMIT, memory);
         let (of, guard) = (Rc::clone(&progress), self.guard.clone());
         let mut stream = Stream::new(incoming, of, guard, None, self.discard_rest);
         loop {
@@ -160,5 +164,91 @@ impl Drop for Upload {
         if let Some(rest) = rest.filter(|_| self.discard_rest) {
             tokio::task::spawn_local(discard(rest));
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::{Request, Response, server::conn::http1, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use tokio::{
+        io::AsyncWriteExt,
+        sync::mpsc,
+        time::{Instant, sleep},
+    };
+
+    use super::*;
+
+    /// What comes of reading a body of so many bytes, of which one is sent every `pause`.
+    async fn read(
+        length: usize,
+        pause: Duration,
+        memory: &'static Memory,
+    ) -> Result<usize, Reason> {
+        let (client, server) = tokio::io::duplex(64 * 1024);
+        let (done, mut outcome) = mpsc::unbounded_channel();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let done = done.clone();
+            async move {
+                let mut upload = Upload::new(request.into_body(), false);
+                let read = upload.read_in_time(memory).await;
+                let kept = || {
+                    let (body, _) = upload.into_body(false);
+                    usize::try_from(body.size_hint().exact().unwrap()).unwrap()
+                };
+                let _ = done.send(match read {
+                    Ok(_) => Ok(kept()),
+                    Err(Unmet::Unread(_, reason)) => Err(reason),
+                    Err(Unmet::Refused(outcome)) => panic!("{outcome:?}"),
+                });
+                Ok::<_, Infallible>(Response::new(String::new()))
+            }
+        });
+        let client = async move {
+            let (_answers, mut client) = tokio::io::split(client);
+            let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+            client.write_all(head.as_bytes()).await.unwrap();
+            for _ in 0..length {
+                sleep(pause).await;
+                client.write_all(b"x").await.unwrap();
+            }
+            std::future::pending().await
+        };
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+        tokio::select! {
+            outcome = outcome.recv() => outcome.unwrap(),
+            () = client => unreachable!(),
+            ended = connection => panic!("{ended:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_not_waited_for_as_long_as_its_bytes_trickle() {
+        static MEMORY: Memory = Memory::of(1024);
+        let slowly = Duration::from_secs(5);
+        assert_eq!(read(11, slowly, &MEMORY).await, Ok(11));
+        let start = Instant::now();
+        assert_eq!(read(100, slowly, &MEMORY).await, Err(Reason::BodyTimeout));
+        assert_eq!(start.elapsed(), READ_TIME);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_all_bodies_hold_has_an_end_and_is_given_back() {
+        static MEMORY: Memory = Memory::of(1000);
+        let at_once = Duration::ZERO;
+        assert_eq!(read(1000, at_once, &MEMORY).await, Ok(1000));
+        assert_eq!(read(1001, at_once, &MEMORY).await, Err(Reason::Overloaded));
+        assert_eq!(read(1000, at_once, &MEMORY).await, Ok(1000));
+        let together = tokio::join!(read(600, at_once, &MEMORY), read(600, at_once, &MEMORY));
+        assert!(
+            matches!(
+                together,
+                (Err(Reason::Overloaded), _) | (_, Err(Reason::Overloaded))
+            ),
+            "{together:?}"
+        );
     }
 }
