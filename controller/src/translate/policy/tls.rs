@@ -96,7 +96,7 @@ pub(super) fn roots(
             return Err(format!("group {:?} is not known", reference.group));
         }
         let key = ObjectKey::new(namespace, reference.name.clone());
-        let missing = || format!("{kind} {key} does not exist");
+        let missing = || format!("{kind} {key} does not exist, or may not be read");
         let part = match reference.kind {
             CaKind::ConfigMap => {
                 let map = cluster.config_maps().get(&key).ok_or_else(missing)?;

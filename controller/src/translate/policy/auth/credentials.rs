@@ -14,7 +14,7 @@ pub(super) fn secret<'a>(key: &ObjectKey, cluster: &'a Cluster) -> Judged<&'a Se
     let secret = cluster.secrets().get(key);
     secret
         .map(AsRef::as_ref)
-        .ok_or_else(|| format!("Secret {key} does not exist"))
+        .ok_or_else(|| format!("Secret {key} does not exist, or may not be read"))
 }
 
 /// Its entries, sorted by key.
@@ -42,7 +42,7 @@ pub(super) fn of_config_map<'a>(
     cluster: &'a Cluster,
 ) -> Judged<&'a [u8]> {
     let map = cluster.config_maps().get(key);
-    let map = map.ok_or_else(|| format!("ConfigMap {key} does not exist"))?;
+    let map = map.ok_or_else(|| format!("ConfigMap {key} does not exist, or may not be read"))?;
     let text = map.data.as_ref().and_then(|data| data.get(name));
     let binary = map.binary_data.as_ref().and_then(|data| data.get(name));
     text.map(String::as_bytes)
