@@ -1,0 +1,161 @@
+//! How an attempt failed, and how far it had come.
+
+use http::{Request, Response};
+use hyper::{body::Incoming, client::conn::TrySendError};
+use std::time::Duration;
+
+use crate::{body::RequestBody, reason::Reason, sanitize};
+
+/// How far an attempt came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// No connection was made.
+    Connect,
+    /// The TLS or HTTP handshake failed.
+    Handshake,
+    /// Connected, and the request was certainly not processed.
+    Unsent,
+    /// The request may have been processed.
+    Sent,
+}
+
+/// A failed attempt.
+pub(crate) struct AttemptError {
+    pub(crate) phase: Phase,
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+    /// The connection had carried requests before: the peer may just have closed it for idleness.
+    pub(crate) reused: bool,
+    /// The peer was found failing while it was waited for, and there is another.
+    pub(crate) gave_up: bool,
+    /// The request, where it can be had back.
+    pub(crate) request: Option<Request<RequestBody>>,
+}
+
+impl AttemptError {
+    /// Whether the request was certainly not processed.
+    pub(crate) fn unsent(&self) -> bool {
+        self.phase < Phase::Sent
+    }
+
+    /// The request, where nothing failed but that there was no room for a connection.
+    pub(crate) fn saturated(&mut self) -> Option<Request<RequestBody>> {
+        if self.reason == Reason::Saturated {
+            self.request.take()
+        } else {
+            None
+        }
+    }
+
+    /// Whether it speaks against its peer. A connection that was closed for idleness does not, nor a
+    /// request that was given back, nor one that we gave up.
+    pub(crate) fn blames_peer(&self) -> bool {
+        match self.phase {
+            _ if self.gave_up => false,
+            Phase::Connect | Phase::Handshake => self.reason != Reason::Saturated,
+            Phase::Unsent => false,
+            Phase::Sent => !self.reused || self.reason != Reason::UpstreamReset,
+        }
+    }
+}
+
+pub(super) type Answer = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+/// Why there is no answer.
+pub(super) enum Silence {
+    TimedOut,
+    GaveUp,
+}
+
+/// The peer was found failing meanwhile. Were there no other after all, the client would be told of them all.
+pub(super) fn given_up(phase: Phase, reused: bool) -> Box<AttemptError> {
+    Box::new(AttemptError {
+        phase,
+        reason: Reason::NoEligiblePeer,
+        message: "the peer was found failing while it was waited for".to_owned(),
+        reused,
+        gave_up: true,
+        request: None,
+    })
+}
+
+/// Reads hyper's outcome of a request.
+pub(super) fn classify(
+    answer: Result<Answer, Silence>,
+    limit: Option<Duration>,
+    reused: bool,
+) -> Result<Response<Incoming>, Box<AttemptError>> {
+    let failed = |phase, reason, message, request| {
+        Err(Box::new(AttemptError {
+            phase,
+            reason,
+            message,
+            reused,
+            gave_up: false,
+            request,
+        }))
+    };
+    match answer {
+        Ok(Ok(response)) if !sanitize::is_framed_once(response.headers()) => {
+            let message = "the end of the response is not certain".to_owned();
+            failed(Phase::Sent, Reason::ProtocolError, message, None)
+        }
+        Ok(Ok(response)) => Ok(response),
+        Err(Silence::GaveUp) => Err(given_up(Phase::Sent, reused)),
+        Err(Silence::TimedOut) => {
+            let limit = limit.unwrap_or_default();
+            failed(
+                Phase::Sent,
+                Reason::UpstreamTimeout,
+                format!("no response within {limit:?}"),
+                None,
+            )
+        }
+        Ok(Err(mut error)) => {
+            if let Some(request) = error.take_message() {
+                let message = format!("the connection was closed: {}", error.error());
+                return failed(Phase::Unsent, Reason::UpstreamReset, message, Some(request));
+            }
+            let error = error.into_error();
+            let (phase, reason) = if refused_stream(&error) {
+                (Phase::Unsent, Reason::UpstreamReset)
+            } else if error.is_parse() || error.is_parse_status() {
+                (Phase::Sent, Reason::ProtocolError)
+            } else {
+                (Phase::Sent, Reason::UpstreamReset)
+            };
+            failed(phase, reason, describe(&error), None)
+        }
+    }
+}
+
+/// Whether the peer said that it did not look at the stream (RFC 9113 §8.7). Of a peer's GOAWAY h2 only tells
+/// the streams above the last one that the peer took on; those below end as they end.
+fn refused_stream(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error);
+    source
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .is_some_and(|error| {
+            error.is_remote()
+                && (error.reason() == Some(h2::Reason::REFUSED_STREAM) || error.is_go_away())
+        })
+}
+
+/// Why a response broke off, if that speaks against its peer: who takes a single stream back has a reason.
+pub(crate) fn broke_off(error: &hyper::Error) -> Option<String> {
+    let source = std::error::Error::source(error);
+    let taken_back = source
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .is_some_and(|error| {
+            let calm = [h2::Reason::NO_ERROR, h2::Reason::CANCEL];
+            error.is_reset() && error.reason().is_some_and(|reason| calm.contains(&reason))
+        });
+    (!taken_back).then(|| describe(error))
+}
+
+fn describe(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
