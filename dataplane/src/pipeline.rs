@@ -8,11 +8,11 @@
 //! 5. [`proxy`]: attempts, one after another, until a peer answers or nothing is left to try.
 //! 6. [`pass_on`]: the response is made fit for the client, and its body streams.
 
-use std::{borrow::Cow, convert::Infallible, rc::Rc, sync::Arc, time::Duration};
+use std::{borrow::Cow, convert::Infallible, rc::Rc, sync::Arc};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header, request::Parts, uri,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+    request::Parts, uri,
 };
 use http_body::Body;
 use hyper::body::Incoming;
@@ -24,20 +24,26 @@ use crate::{
     auth::{self, Authorized, Refused},
     balance::Wish,
     body::{self, RequestBody, Upload},
-    config::{HostPattern, Protocol, RequestPolicy},
+    config::{HostPattern, Protocol},
     cors::Page,
     exchange::{Exchange, Taken, route_of},
     forward::Lease,
     listen::Conn,
     rate_limit::{Counted, Limiter},
     reason::Reason,
-    reject::{Audience, Reject},
+    reject::Reject,
     response::ResponseBody,
     retry::Nature,
     sanitize::{self, Forwarding},
     table::{CompiledRoute, Target, Upstream},
     tunnel,
 };
+
+mod deadline;
+mod respond;
+
+use deadline::deadline;
+use respond::{own, pass_on, rejected};
 
 /// The longest request target.
 const URI_LIMIT: usize = 16 * 1024;
@@ -408,127 +414,4 @@ async fn proxy(
     Attempts::new(authorized, policy, upstream, nature, deadline)
         .run(exchange, head, body)
         .await
-}
-
-/// When the request must have been answered, all tries included.
-fn deadline(exchange: &Exchange, policy: &RequestPolicy, headers: &HeaderMap) -> Option<Instant> {
-    let asked = headers
-        .get("grpc-timeout")
-        .and_then(|value| grpc_timeout(value.as_bytes()));
-    let limit = match (policy.timeouts.request, asked) {
-        (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
-        (ours, theirs) => ours.or(theirs),
-    };
-    limit.and_then(|limit| exchange.started.checked_add(limit))
-}
-
-/// `grpc-timeout`: up to 8 digits and a unit (gRPC over HTTP/2, "Timeout").
-fn grpc_timeout(value: &[u8]) -> Option<Duration> {
-    let (unit, digits) = value.split_last()?;
-    if digits.is_empty() || digits.len() > 8 {
-        return None;
-    }
-    let amount: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    Some(match unit {
-        b'H' => Duration::from_secs(amount * 3600),
-        b'M' => Duration::from_secs(amount * 60),
-        b'S' => Duration::from_secs(amount),
-        b'm' => Duration::from_millis(amount),
-        b'u' => Duration::from_micros(amount),
-        b'n' => Duration::from_nanos(amount),
-        _ => return None,
-    })
-}
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-
-/// Makes a peer's response the client's.
-fn pass_on(
-    mut exchange: Box<Exchange>,
-    response: Response<Incoming>,
-    lease: Option<Lease>,
-    deadline: Option<Instant>,
-) -> Response<ResponseBody> {
-    let (mut parts, incoming) = response.into_parts();
-    exchange.status = parts.status.as_u16();
-    let mut lease = lease;
-    if let (Some(lease), Some(value)) = (lease.as_mut(), parts.headers.get(KEEP_ALIVE))
-        && let Some(limit) = keep_alive_timeout(value)
-    {
-        lease.keep_at_most(limit);
-    }
-    sanitize::response_headers(&mut parts.headers, parts.version, false);
-    decorate(&exchange, &mut parts.headers);
-    keep_session(&exchange, &mut parts.headers);
-    parts.version = Version::HTTP_11;
-    let told = (parts.status == StatusCode::NOT_MODIFIED && exchange.version < Version::HTTP_2)
-        .then(|| sanitize::content_length(&parts.headers))
-        .flatten();
-    let body = ResponseBody::proxied(incoming, exchange, lease, deadline);
-    Response::from_parts(parts, body.telling(told))
-}
-
-/// `Keep-Alive: timeout=N`, less a second for the way.
-fn keep_alive_timeout(value: &HeaderValue) -> Option<Duration> {
-    let seconds: u64 = value.to_str().ok()?.split(',').find_map(|part| {
-        let (name, seconds) = part.split_once('=')?;
-        name.trim()
-            .eq_ignore_ascii_case("timeout")
-            .then(|| seconds.trim().parse().ok())?
-    })?;
-    Some(Duration::from_secs(seconds.saturating_sub(1)))
-}
-
-/// Headers that every response gets.
-fn decorate(exchange: &Exchange, headers: &mut HeaderMap) {
-    if let Some(cors) = exchange.route().and_then(|route| route.cors.as_ref()) {
-        cors.decorate(&exchange.page, headers);
-    }
-    for (name, value) in &exchange.limit {
-        headers.insert(name, value.clone());
-    }
-    for cookie in &exchange.cookies {
-        headers.append(header::SET_COOKIE, cookie.clone());
-    }
-    if exchange.conn.client.https
-        && let Some(hsts) = &exchange.conn.worker.shared.hsts
-    {
-        headers
-            .entry(header::STRICT_TRANSPORT_SECURITY)
-            .or_insert_with(|| hsts.clone());
-    }
-}
-
-/// Sets the cookie of the session with the peer that served, beside those that the peer sets.
-fn keep_session(exchange: &Exchange, headers: &mut HeaderMap) {
-    if let Some(cookie) = exchange.session_cookie() {
-        headers.append(header::SET_COOKIE, cookie);
-    }
-}
-
-fn rejected(mut exchange: Box<Exchange>, reject: &Reject) -> Response<ResponseBody> {
-    exchange.reason = Some(reject.reason());
-    let response = reject.respond(&Audience {
-        form: exchange.form,
-        explain: exchange.explains(),
-        request_id: Some(&exchange.request_id),
-    });
-    exchange.status = response.status().as_u16();
-    let (mut parts, body) = response.into_parts();
-    decorate(&exchange, &mut parts.headers);
-    Response::from_parts(parts, ResponseBody::Own { body, exchange })
-}
-
-fn own(mut exchange: Box<Exchange>, response: Response<()>) -> Response<ResponseBody> {
-    exchange.status = response.status().as_u16();
-    let (mut parts, ()) = response.into_parts();
-    decorate(&exchange, &mut parts.headers);
-    keep_session(&exchange, &mut parts.headers);
-    Response::from_parts(
-        parts,
-        ResponseBody::Own {
-            body: http_body_util::Full::default(),
-            exchange,
-        },
-    )
 }
