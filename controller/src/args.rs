@@ -412,6 +412,17 @@ pub struct WhyArgs {
         value_parser = values::hidden
     )]
     pub header: Vec<Hidden>,
+    /// Try a request of this user, as in `Authorization: Basic`. It is never printed, and in HALE_USER not seen in the list of
+    /// processes either.
+    #[arg(
+        long,
+        short = 'u',
+        env = "HALE_USER",
+        hide_env_values = true,
+        value_name = "USER:PASSWORD",
+        value_parser = values::hidden
+    )]
+    pub user: Option<Hidden>,
     /// Try a request from this address.
     #[arg(long, env = "HALE_CLIENT", value_name = "ADDRESS")]
     pub client: Option<IpAddr>,

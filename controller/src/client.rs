@@ -2,12 +2,14 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use http::StatusCode;
 use hyper::body::Bytes;
 
 use crate::{
     args::{AdminArgs, Hidden, Output, ProbeArgs, StatusArgs, WhyArgs},
     http_client::{self, Answer, AskError},
+    stdout::print,
 };
 
 mod status_table;
@@ -36,6 +38,12 @@ pub enum ClientError {
     /// A header that is none; it is not printed, because it may hold a credential.
     #[error("header {0} is not written as in -H 'Name: value'")]
     Header(usize),
+    /// A URL with a user and a password; it is not printed.
+    #[error("credentials go into -u USER:PASSWORD or -H 'Name: value', and not into the URL")]
+    Userinfo,
+    /// Stdout takes nothing.
+    #[error("cannot print")]
+    Print(#[from] std::io::Error),
     /// Another version, or no Hale at all.
     #[error("the answer is not one that this version of hale understands")]
     Unknown(#[source] serde_json::Error),
@@ -48,15 +56,12 @@ pub enum ClientError {
 pub async fn status(args: &StatusArgs) -> Result<ExitCode, ClientError> {
     let body = ask(&args.admin, "/api/v1/status", None).await?;
     match args.admin.output {
-        Output::Json => println!("{}", pretty(&body)?),
+        Output::Json => print(&pretty(&body)?)?,
         Output::Table => {
             let status: view::Status =
                 serde_json::from_slice(&body).map_err(ClientError::Unknown)?;
             let now = jiff::Timestamp::now();
-            print!(
-                "{}",
-                status_table::write(&status, args.filter.as_deref(), now)
-            );
+            print(&status_table::write(&status, args.filter.as_deref(), now))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -64,24 +69,29 @@ pub async fn status(args: &StatusArgs) -> Result<ExitCode, ClientError> {
 
 /// `hale why URL`. The exit code is 0 where the request would be served, and 2 where not.
 pub async fn why(args: &WhyArgs) -> Result<ExitCode, ClientError> {
-    let body = if args.method.is_none() && args.header.is_empty() && args.client.is_none() {
+    if has_userinfo(&args.url) {
+        return Err(ClientError::Userinfo);
+    }
+    let tries = args.method.is_some() || !args.header.is_empty() || args.client.is_some();
+    let body = if !tries && args.user.is_none() {
         let path = format!("/api/v1/why?url={}", crate::admin::encode(&args.url));
         ask(&args.admin, &path, None).await?
     } else {
+        let basic = args.user.as_ref().map(|user| basic(user.expose()));
         let question = serde_json::json!({
             "url": args.url,
             "method": args.method,
-            "headers": headers(&args.header)?,
+            "headers": headers(&args.header, basic.as_deref())?,
             "client": args.client,
         });
         ask(&args.admin, "/api/v1/why", Some(&question)).await?
     };
     let why: view::Why = serde_json::from_slice(&body).map_err(ClientError::Unknown)?;
     match args.admin.output {
-        Output::Json => println!("{}", pretty(&body)?),
+        Output::Json => print(&pretty(&body)?)?,
         Output::Table => {
             let now = jiff::Timestamp::now();
-            print!("{}", why_text::write(&args.url, &why, now));
+            print(&why_text::write(&args.url, &why, now))?;
         }
     }
     Ok(if why.reason.is_none() {
@@ -91,9 +101,27 @@ pub async fn why(args: &WhyArgs) -> Result<ExitCode, ClientError> {
     })
 }
 
-/// Names and values of `Name: value`. What is wrong with one is said without it.
-fn headers(given: &[Hidden]) -> Result<Vec<(&str, &str)>, ClientError> {
-    let mut headers = Vec::new();
+/// Whether a URL has a user before its host (RFC 3986 §3.2.1).
+fn has_userinfo(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.contains('@')
+}
+
+/// As the header `Authorization` has it (RFC 7617).
+fn basic(user: &str) -> String {
+    format!("Basic {}", STANDARD.encode(user))
+}
+
+/// Names and values of `Name: value`, and the user's. What is wrong with one is said without it.
+fn headers<'a>(
+    given: &'a [Hidden],
+    basic: Option<&'a str>,
+) -> Result<Vec<(&'a str, &'a str)>, ClientError> {
+    let mut headers: Vec<_> = basic
+        .map(|basic| ("authorization", basic))
+        .into_iter()
+        .collect();
     for (number, header) in (1..).zip(given) {
         let header = header.expose();
         if header.is_empty() {
@@ -112,12 +140,10 @@ pub async fn probe(args: &ProbeArgs) -> Result<ExitCode, ClientError> {
         Some(wanted) => answer.status.as_u16() == wanted,
         None => answer.status.is_success(),
     };
-    println!("{}: {}", args.url, answer.status);
+    print(&format!("{}: {}\n", args.url, answer.status))?;
     if let Some(reason) = answer.headers.get("x-hale-reason") {
-        println!(
-            "x-hale-reason: {}",
-            String::from_utf8_lossy(reason.as_bytes())
-        );
+        let reason = String::from_utf8_lossy(reason.as_bytes());
+        print(&format!("x-hale-reason: {reason}\n"))?;
     }
     if as_wanted {
         return Ok(ExitCode::SUCCESS);
@@ -157,5 +183,6 @@ async fn ask(
 fn pretty(body: &[u8]) -> Result<String, ClientError> {
     serde_json::from_slice::<serde_json::Value>(body)
         .and_then(|value| serde_json::to_string_pretty(&value))
+        .map(|text| text + "\n")
         .map_err(ClientError::Unknown)
 }

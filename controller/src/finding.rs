@@ -78,6 +78,8 @@ pub enum FindingReason {
     CredentialInvalid,
     /// A manifest of a kind that Hale does not read.
     KindIgnored,
+    /// The manifests cannot be read: what they were before is still served.
+    ManifestsUnreadable,
 }
 
 impl FindingReason {
@@ -108,6 +110,7 @@ impl FindingReason {
             Self::ReferenceUnreadable => "ReferenceUnreadable",
             Self::CredentialInvalid => "CredentialInvalid",
             Self::KindIgnored => "KindIgnored",
+            Self::ManifestsUnreadable => "ManifestsUnreadable",
         }
     }
 }

@@ -31,3 +31,4 @@ pub mod events;
 pub mod http_client;
 pub mod lease;
 pub mod status;
+pub mod stdout;

@@ -41,7 +41,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             Command::Serve(args) => hale::serve::serve(args).await?,
             Command::Run(args) => hale::run::run(args).await?,
             Command::Demo(args) => hale::demo::demo(args).await?,
-            Command::Crds => print!("{}", hale::crds::yaml()?),
+            Command::Crds => hale::stdout::print(&hale::crds::yaml()?)?,
             Command::Why(args) => return Ok(hale::client::why(args).await?),
             Command::Status(args) => return Ok(hale::client::status(args).await?),
             Command::Probe(args) => return Ok(hale::client::probe(args).await?),

@@ -66,7 +66,7 @@ pub enum LoadError {
 }
 
 /// Reads all `*.yaml`, `*.yml` and `*.json` files of a folder and of the folders below it, in the order of
-/// their names. Names that begin with a dot are left out.
+/// their names; or one file. Names that begin with a dot are left out.
 ///
 /// # Errors
 /// If a file cannot be read, or a document is wrong.
@@ -92,13 +92,20 @@ pub fn parse(path: &Path, text: &str) -> Result<Manifests, LoadError> {
     Ok(reader.manifests)
 }
 
-fn files(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
+fn files(given: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let read = |path: &Path, source| LoadError::Read {
         path: path.to_owned(),
         source,
     };
+    // A file that is named is read, whatever its name.
+    if !std::fs::metadata(given)
+        .map_err(|error| read(given, error))?
+        .is_dir()
+    {
+        return Ok(vec![given.to_owned()]);
+    }
     let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
+    let mut folders = vec![given.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).map_err(|error| read(&folder, error))? {
             let path = entry.map_err(|error| read(&folder, error))?.path();

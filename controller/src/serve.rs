@@ -7,11 +7,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use hale_dataplane::AccessLog;
+use hale_dataplane::{AccessLog, config::ObjectRef};
 
 use crate::{
     args::{Defaults, ServeArgs, every_address},
-    manifests::{self, LoadError},
+    finding::{Finding, FindingReason, Severity},
+    manifests::{self, LoadError, Manifests},
     metrics::Metrics,
     process::{Process, ProcessError},
     publish::Publisher,
@@ -50,15 +51,23 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     let settings = args.objects.settings(true);
     let waiting_for = "the manifests";
     let process = Process::start(&args.proxy, &defaults(), settings, waiting_for, None).await?;
-    process.publisher.publish(first.objects, first.findings);
     let (publisher, metrics) = (Arc::clone(&process.publisher), process.metrics.clone());
-    let work = follow(&args.manifests, seen, &publisher, &metrics);
+    publisher.publish(first.objects.clone(), first.findings.clone());
+    let work = follow(&args.manifests, seen, first, &publisher, &metrics);
     process.run(work).await;
     Ok(())
 }
 
-/// Reads the folder again whenever it changes.
-async fn follow(folder: &Path, mut seen: Listing, publisher: &Publisher, metrics: &Metrics) {
+/// Reads the folder again whenever it changes. While it cannot be used, what it was when it last could is served,
+/// and `hale status` says so: a credential that was taken out of it is still good.
+async fn follow(
+    folder: &Path,
+    mut seen: Listing,
+    mut good: Manifests,
+    publisher: &Publisher,
+    metrics: &Metrics,
+) {
+    let mut lost = false;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let now = listing(folder);
@@ -68,13 +77,37 @@ async fn follow(folder: &Path, mut seen: Listing, publisher: &Publisher, metrics
         seen = now;
         match manifests::load(folder) {
             Ok(manifests) => {
-                publisher.publish(manifests.objects, manifests.findings);
+                if std::mem::take(&mut lost) {
+                    tracing::info!("the manifests can be used again");
+                }
+                good = manifests;
+                publisher.publish(good.objects.clone(), good.findings.clone());
             }
             Err(error) => {
                 metrics.manifest_errors.inc();
-                tracing::error!(%error, "the manifests cannot be used: still serving the last good ones");
+                lost = true;
+                let mut findings = vec![unreadable(folder, &error)];
+                findings.extend_from_slice(&good.findings);
+                publisher.publish(good.objects.clone(), findings);
             }
         }
+    }
+}
+
+fn unreadable(folder: &Path, error: &LoadError) -> Finding {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    Finding {
+        object: ObjectRef {
+            kind: "Manifests",
+            namespace: String::new(),
+            name: folder.display().to_string(),
+        },
+        reason: FindingReason::ManifestsUnreadable,
+        severity: Severity::Warning,
+        message: format!(
+            "{error}{}; no change is served until this is mended, the last good manifests are",
+            cause.unwrap_or_default()
+        ),
     }
 }
 

@@ -172,14 +172,34 @@ async fn a_folder_is_served_and_followed_and_a_broken_file_changes_nothing() {
     until(&url("/b"), host, |answer| answer.status == 404).await;
 
     fs::write(folder.join("broken.yaml"), "kind: [").unwrap();
-    let line = hale.wait_for("cannot be used");
+    let line = hale.wait_for("ManifestsUnreadable");
     assert!(line.contains("broken.yaml, line 1"), "{line}");
     until(&url("/a"), host, |answer| answer.status == 503).await;
+    let status = || text(&ask(&["status", "--admin", &at.admin]).stdout);
+    let told = status();
+    assert!(
+        told.contains("ManifestsUnreadable") && told.contains("broken.yaml, line 1"),
+        "{told}"
+    );
 
     fs::remove_file(folder.join("broken.yaml")).unwrap();
     write(&folder, "/b");
+    hale.wait_for("can be used again");
     until(&url("/b"), host, |answer| answer.status == 503).await;
     until(&url("/a"), host, |answer| answer.status == 404).await;
+    let told = status();
+    assert!(!told.contains("ManifestsUnreadable"), "{told}");
+}
+
+#[tokio::test]
+async fn one_file_is_served_as_well() {
+    let folder = folder("one-file");
+    write(&folder, "/a");
+    let file = folder.join("web.yaml");
+    let hale = Hale::start(&["serve", "--manifests", file.to_str().unwrap()]);
+    let at = hale.listening();
+    let url = format!("http://{}/a", at.http);
+    until(&url, Some("shop.example"), |answer| answer.status == 503).await;
 }
 
 #[tokio::test]
@@ -259,6 +279,18 @@ async fn why_says_what_is_wrong_with_a_credential_and_prints_none() {
     let right = why("X-Api-Key: s3cret-of-acme");
     let wanted = "tried     apiKey Allowed as \"acme\"";
     assert!(right.contains(wanted), "{right}");
+    let userinfo = ask(&[
+        "why",
+        "http://ann:s3cret@shop.example/a",
+        "--admin",
+        &at.admin,
+    ]);
+    let message = text(&userinfo.stderr);
+    assert!(message.contains("-u USER:PASSWORD") && !message.contains("s3cret"));
+    let url_of = "http://shop.example/a";
+    let user = ask(&["why", url_of, "-u", "ann:s3cret", "--admin", &at.admin]);
+    let told = text(&user.stdout);
+    assert!(told.contains("tried") && !told.contains("s3cret"), "{told}");
     let message = why("s3cret");
     assert!(message.contains("header 1 is not written as"), "{message}");
     let message = why("X-Api-Key: s3cret\u{7f}");
@@ -367,6 +399,21 @@ fn without_a_hale_to_ask_the_message_says_what_to_do() {
         message.contains("no Hale answers at 127.0.0.1:1") && message.contains("kubectl exec"),
         "{message}"
     );
+}
+
+#[test]
+fn who_has_read_enough_may_go() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hale"))
+        .arg("crds")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("hale runs");
+    let mut first = [0];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(text(&output.stderr), "");
 }
 
 #[test]

@@ -85,12 +85,9 @@ impl ApiKey {
         }
     }
 
-    /// No scheme is registered for API keys; only where one goes into `Authorization` there is something to tell.
-    pub(super) fn challenge(&self) -> Option<HeaderValue> {
-        match &self.place {
-            Ok(Place::Authorization) => Some(HeaderValue::from_static("ApiKey")),
-            _ => None,
-        }
+    /// No scheme is registered for API keys, but a 401 has to name one (RFC 9110 §15.5.2).
+    pub(super) fn challenge() -> HeaderValue {
+        HeaderValue::from_static("ApiKey")
     }
 }
 

@@ -99,7 +99,7 @@ impl Method {
             Self::Basic(method) => Some(method.challenge()),
             Self::Jwt(method) => Some(method.challenge()),
             Self::AccessKey(method) => Some(method.challenge()),
-            Self::ApiKey(method) => method.challenge(),
+            Self::ApiKey(_) => Some(api_key::ApiKey::challenge()),
             Self::External(_) => None,
         }
     }

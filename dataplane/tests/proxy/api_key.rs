@@ -52,6 +52,7 @@ async fn refused(hale: &Hale, recorder: &Recorder, request: String) {
     let response = talk(hale, &request).await;
     assert_eq!(status(&response), "401", "{request}");
     assert_eq!(values(&response, "x-hale-reason"), ["AuthRequired"]);
+    assert_eq!(values(&response, "www-authenticate"), ["ApiKey"]);
     assert_eq!(recorder.seen().len(), before);
 }
 
