@@ -366,8 +366,14 @@ async fn proxy(
     upload: Upload,
 ) -> Result<Answer, Reject> {
     let policy = &route.policy;
+    let extended = sanitize::is_extended_websocket(&parts);
+    if extended && upstream.config.protocol == Protocol::Http2 {
+        // Without its `:protocol` it would be another request: a CONNECT that has no path.
+        return Err(Reject::new(Reason::MethodNotAllowed)
+            .saying("websockets go to upstreams of HTTP/1.1 alone"));
+    }
     let websocket = upstream.config.protocol == Protocol::Http1
-        && (sanitize::is_websocket_upgrade(&parts) || sanitize::is_extended_websocket(&parts));
+        && (extended || sanitize::is_websocket_upgrade(&parts));
     let deadline = deadline(exchange, policy, &parts.headers);
     let upgrade = websocket.then(|| tunnel::Client::take(&mut parts));
     exchange.wish = Wish::of(upstream, exchange, &parts.headers);

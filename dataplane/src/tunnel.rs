@@ -112,6 +112,12 @@ pub(crate) async fn open(
                 answered(exchange, peer, 101);
                 return Ok(Answer::Own(switch(exchange, policy, response, client)));
             }
+            // To a client of HTTP/2 every 2xx says that the websocket is open (RFC 8441 §5).
+            Ok(response) if client.extended && response.status().is_success() => {
+                note(exchange, peer, Outcome::ProtocolError);
+                return Err(Reject::new(Reason::ProtocolError)
+                    .saying("the peer answered the handshake of a websocket as if it were none"));
+            }
             Ok(response) => {
                 answered(exchange, peer, response.status().as_u16());
                 return Ok(Answer::Peer {

@@ -1,10 +1,93 @@
 //! WebSockets pass through.
 
+use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Message;
+use hale_dataplane::config::Protocol;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, protocol::Role},
+};
 
-use crate::support::{Origin, Shop, until};
+use crate::{
+    basic_auth::http2,
+    support::{Hale, Origin, Shop, until},
+    wire::read_until,
+};
+
+/// Asks for a websocket over HTTP/2 (RFC 8441).
+async fn extended(hale: &Hale) -> Response<Incoming> {
+    let mut sender = http2(hale).await;
+    // Clients may ask when they have seen the server's settings.
+    let first = Request::get("http://shop.test/").body(Full::default());
+    sender.send_request(first.unwrap()).await.unwrap();
+    let request = Request::connect("http://shop.test/chat")
+        .extension(hyper::ext::Protocol::from_static("websocket"))
+        .header("sec-websocket-version", "13")
+        .body(Full::default());
+    sender.send_request(request.unwrap()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_of_http2_echoes_through() {
+    let origin = Origin::raw(|stream, number| async move {
+        if number == 0 {
+            // The request before it.
+            return;
+        }
+        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+        while let Some(Ok(message)) = socket.next().await {
+            if message.is_text() {
+                socket.send(message).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let hale = Shop::of(&[origin.address]).serve();
+    let response = extended(&hale).await;
+    assert_eq!(response.status(), 200);
+    let io = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    let mut socket = WebSocketStream::from_raw_socket(io, Role::Client, None).await;
+    let sent = Message::text("hello");
+    socket.send(sent.clone()).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_is_answered_as_if_it_were_none_opens_nothing() {
+    let origin = Origin::raw(|mut stream, _| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        let fine = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi";
+        let _ = stream.write_all(fine).await;
+    })
+    .await;
+    let hale = Shop::of(&[origin.address]).serve();
+    let response = extended(&hale).await;
+    assert_eq!(response.status(), 502);
+    assert_eq!(response.headers()["x-hale-reason"], "ProtocolError");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_websocket_goes_to_http2_as_a_request_without_its_path() {
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let keep = std::sync::Arc::clone(&seen);
+    let origin = Origin::http2(move |request: Request<Incoming>| {
+        keep.lock().unwrap().push(request.method().clone());
+        async { Response::new(Full::<Bytes>::default()) }
+    })
+    .await;
+    let mut shop = Shop::of(&[origin.address]);
+    shop.upstream.protocol = Protocol::Http2;
+    let hale = shop.serve();
+    let response = extended(&hale).await;
+    assert_eq!(response.status(), 405);
+    assert_eq!(response.headers()["x-hale-reason"], "MethodNotAllowed");
+    assert_eq!(*seen.lock().unwrap(), ["GET"]);
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_echoes_through() {
