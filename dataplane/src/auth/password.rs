@@ -5,7 +5,7 @@
 //! answer takes whether a user exists.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fmt,
     sync::Arc,
 };
@@ -110,6 +110,8 @@ impl Serialize for Users {
 #[derive(Default)]
 struct Reading {
     users: BTreeMap<Box<str>, User>,
+    /// Whose first line cannot be used: a later one is not theirs instead.
+    spoilt: BTreeSet<Box<str>>,
     messages: Vec<String>,
 }
 
@@ -122,12 +124,18 @@ impl Reading {
         }
         let hash = match Hash::parse(hash) {
             Ok(hash) => hash,
-            Err(error) => return self.messages.push(format!("{}: {error}", who())),
+            Err(error) => {
+                self.messages.push(format!("{}: {error}", who()));
+                self.spoilt.insert(name.into());
+                return;
+            }
         };
+        let again = "is there already, and the first counts";
+        if self.spoilt.contains(name) {
+            return self.messages.push(format!("{}: {again}", who()));
+        }
         match self.users.entry(name.into()) {
-            Entry::Occupied(_) => self
-                .messages
-                .push(format!("{}: is there already, and the first counts", who())),
+            Entry::Occupied(_) => self.messages.push(format!("{}: {again}", who())),
             Entry::Vacant(vacant) => {
                 vacant.insert(User {
                     name: name.into(),

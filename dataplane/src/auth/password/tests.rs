@@ -48,7 +48,7 @@ fn a_bad_line_costs_its_own_user_and_names_no_hash() {
          no-colon-secret\n:{GOOD}\ndave:\nerin:$2y$15$BrV4QsutVPLNpRktGd9jWuUwgs0FpiubOUxgrJ6FsVzFeQOOk2gci\n\
          frank:$6$rounds=200001$UH5KTlCUCA13jq.s$PYx\nfay:$6$rounds=999$UH5KTlCUCA13jq.s$PYx\n\
          gina:$2x$05$BrV4QsutVPLNpRktGd9jWuUwgs0FpiubOUxgrJ6FsVzFeQOOk2gci\nheidi:{{SSHA}}CEo1Ae3vaEXy8eQZjsOiuBz1xrw=\n\
-         ivan:GM36IIZLtxFLk\njudy :{GOOD}\nk\u{7}:{GOOD}\n{long}:{GOOD}\nlast:{GOOD}"
+         ivan:GM36IIZLtxFLk\njudy :{GOOD}\nk\u{7}:{GOOD}\n{long}:{GOOD}\nlast:{GOOD}\nbob:{GOOD}"
     );
     let (users, messages) = Users::from_htpasswd(text.as_bytes());
     assert_eq!(
@@ -70,6 +70,8 @@ fn a_bad_line_costs_its_own_user_and_names_no_hash() {
         "line 17: user \"judy \": the name begins or ends",
         "line 18: user \"k\\u{7}\": the name has a control",
         "line 19: user \"uuu",
+        // Whose first line cannot be used is not let in by a second one.
+        "line 21: user \"bob\": is there already",
     ];
     assert_eq!(messages.len(), told.len(), "{messages:#?}");
     for (message, told) in messages.iter().zip(told) {
