@@ -208,14 +208,18 @@ pub(crate) async fn check(
 
 impl AuthGuard {
     /// Compiles the rules; what `old` has learnt is kept where the method is the same.
-    pub(crate) fn compile(rules: &Arc<AuthRules>, old: Option<&Self>) -> Self {
+    pub(crate) fn compile(
+        rules: &Arc<AuthRules>,
+        memory: &access_key::Memory,
+        old: Option<&Self>,
+    ) -> Self {
         let methods: Vec<Method> = rules
             .methods
             .iter()
             .enumerate()
             .map(|(index, method)| {
                 let old = old.and_then(|old| old.methods.get(index));
-                Method::compile(method, old)
+                Method::compile(method, &rules.source.namespace, memory, old)
             })
             .collect();
         let mut ours: Vec<HeaderName> = vec![X_HALE_CONSUMER, X_HALE_AUTH];

@@ -32,6 +32,7 @@ pub(crate) use claim::{BodyCheck, Pending};
 use claim::{Claim, Over, Payload, Rest, is_mac, is_signed, payload};
 pub(crate) use digest::{Digester, Digests};
 use keys::{Key, Keyring};
+pub(crate) use replay::Memory;
 use replay::Seen;
 use signed::{
     LONGEST_HEADER, Malformed, Signed, hexadecimal, http_time, named_parameters, to_hex, unix,
@@ -46,7 +47,9 @@ pub(super) struct AccessKey {
 }
 
 impl AccessKey {
-    pub(super) fn compile(config: &config::AccessKey, old: Option<&Self>) -> Self {
+    /// What was signed in a namespace and profile is remembered in one place, whatever becomes of the policy: an edit
+    /// must not make a signature new again.
+    pub(super) fn compile(config: &config::AccessKey, namespace: &str, memory: &Memory) -> Self {
         let entries: &[AccessKeyEntry] = match &config.keys {
             Resolved::Known(keys) => &keys.0,
             Resolved::Unavailable(_) => &[],
@@ -55,13 +58,7 @@ impl AccessKey {
             // No shorter than a signature is good for: the date may be off both ways.
             let horizon = window.max(config.clock_skew.saturating_mul(2)).as_secs();
             let horizon = i64::try_from(horizon).unwrap_or(i64::MAX).saturating_add(1);
-            match old.and_then(|old| old.seen.as_ref()) {
-                Some(seen) => {
-                    seen.set_horizon(horizon);
-                    Arc::clone(seen)
-                }
-                None => Arc::new(Seen::new(horizon)),
-            }
+            memory.of(namespace, config.profile, horizon)
         });
         Self {
             keys: Keyring::new(config.profile, entries),

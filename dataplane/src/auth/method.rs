@@ -17,7 +17,12 @@ pub(super) enum Method {
 }
 
 impl Method {
-    pub(super) fn compile(method: &AuthMethod, old: Option<&Self>) -> Self {
+    pub(super) fn compile(
+        method: &AuthMethod,
+        namespace: &str,
+        memory: &access_key::Memory,
+        old: Option<&Self>,
+    ) -> Self {
         match (method, old) {
             (AuthMethod::Basic(new), Some(Self::Basic(old))) => {
                 Self::Basic(basic::Basic::compile(new, Some(old)))
@@ -27,11 +32,8 @@ impl Method {
                 Self::Jwt(jwt::Jwt::compile(new, Some(old)))
             }
             (AuthMethod::Jwt(new), _) => Self::Jwt(jwt::Jwt::compile(new, None)),
-            (AuthMethod::AccessKey(new), Some(Self::AccessKey(old))) => {
-                Self::AccessKey(access_key::AccessKey::compile(new, Some(old)))
-            }
             (AuthMethod::AccessKey(new), _) => {
-                Self::AccessKey(access_key::AccessKey::compile(new, None))
+                Self::AccessKey(access_key::AccessKey::compile(new, namespace, memory))
             }
             (AuthMethod::ApiKey(new), _) => Self::ApiKey(api_key::ApiKey::compile(new)),
             (AuthMethod::External(new), _) => Self::External(external::External::compile(new)),

@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 use http_body::Body;
 use hyper::body::Incoming;
 
-use super::{BodyError, Check, Memory, Progress, RequestBody, Stream, discard};
+use super::{BodyError, Check, Memory, Progress, RequestBody, Stream, discard, readers::Reader};
 use crate::{
     auth::{
         AuthGuard, Outcome,

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    auth::{AuthGuard, Protection, jwt::Endpoint},
+    auth::{AuthGuard, Protection, access_key::Memory, jwt::Endpoint},
     config::{self, Auth, Config, ObjectRef, RequestPolicy},
     cors::Cors,
     rate_limit::Limiter,
@@ -14,6 +14,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Guards {
     auth: HashMap<ObjectRef, Arc<AuthGuard>>,
+    /// Signatures that were taken.
+    signatures: Arc<Memory>,
     limits: HashMap<ObjectRef, Arc<Limiter>>,
     cors: HashMap<ObjectRef, (Arc<config::Cors>, Arc<Cors>)>,
 }
@@ -28,7 +30,10 @@ pub(super) struct Compiled {
 impl Guards {
     /// Those of a config; what is as it was in `old` is shared with it.
     pub(super) fn compile(config: &Config, old: &Self) -> Self {
-        let mut guards = Self::default();
+        let mut guards = Self {
+            signatures: Arc::clone(&old.signatures),
+            ..Self::default()
+        };
         let routes = config.hosts.iter().flat_map(|host| &host.routes);
         for route in routes.chain(&config.default_route) {
             guards.add(&route.policy, old);
@@ -42,7 +47,10 @@ impl Guards {
         {
             let guard = match old.auth.get(&rules.source) {
                 Some(old) if old.rules == *rules => Arc::clone(old),
-                old => Arc::new(AuthGuard::compile(rules, old.map(|old| &**old))),
+                old => {
+                    let old = old.map(|old| &**old);
+                    Arc::new(AuthGuard::compile(rules, &self.signatures, old))
+                }
             };
             self.auth.insert(rules.source.clone(), guard);
         }
@@ -80,7 +88,7 @@ impl Guards {
             Auth::AnyOf(rules) => match self.auth.get(&rules.source) {
                 // One policy has one set of rules; were there two, neither would stand in for the other.
                 Some(guard) if guard.rules == *rules => Protection::AnyOf(Arc::clone(guard)),
-                _ => Protection::AnyOf(Arc::new(AuthGuard::compile(rules, None))),
+                _ => Protection::AnyOf(Arc::new(AuthGuard::compile(rules, &self.signatures, None))),
             },
         };
         Compiled {

@@ -4,12 +4,14 @@
 //! takes no more signatures instead of forgetting early: a flood must not make an old signature new again.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
 };
+
+use crate::config::SignatureProfile;
 
 /// Signatures of one generation: with both, at most about 70 MB.
 const MOST: usize = 1 << 20;
@@ -34,6 +36,21 @@ struct Shard {
     previous: Generation,
 }
 
+/// What was seen, by namespace and profile. It goes from table to table.
+#[derive(Default)]
+pub(crate) struct Memory(Mutex<BTreeMap<(String, SignatureProfile), Arc<Seen>>>);
+
+impl Memory {
+    /// Where signatures are remembered for so many seconds at least.
+    pub(super) fn of(&self, namespace: &str, profile: SignatureProfile, horizon: i64) -> Arc<Seen> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = all.entry((namespace.to_owned(), profile));
+        let seen = seen.or_insert_with(|| Arc::new(Seen::new(horizon)));
+        seen.extend_horizon(horizon);
+        Arc::clone(seen)
+    }
+}
+
 /// What is known of a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sight {
@@ -56,9 +73,9 @@ impl Seen {
         }
     }
 
-    /// Remembers for so many seconds from now on.
-    pub(super) fn set_horizon(&self, horizon: i64) {
-        self.horizon.store(horizon, Relaxed);
+    /// Remembers for so many seconds from now on, or for longer where somebody asked for that.
+    fn extend_horizon(&self, horizon: i64) {
+        self.horizon.fetch_max(horizon, Relaxed);
     }
 
     /// Looks a signature up, and remembers it where it is `taken`.

@@ -159,7 +159,7 @@ fn method(
         replay_window: None,
     };
     change(&mut config);
-    AccessKey::compile(&config, None)
+    AccessKey::compile(&config, "shop", &Memory::default())
 }
 
 /// What comes of a request with this body.
@@ -381,9 +381,14 @@ fn presigned_urls_are_good_until_they_expire() {
 fn a_signature_is_taken_once_where_signatures_are_remembered() {
     for profile in PROFILES {
         let (data, case) = first(profile);
-        let method = method(profile, &data.key_id, &data.secret, |config| {
-            config.replay_window = Some(Duration::from_secs(1));
-        });
+        let memory = Memory::default();
+        let once = |window| {
+            let method = method(profile, &data.key_id, &data.secret, |config| {
+                config.replay_window = window;
+            });
+            AccessKey::compile(&method.config, "shop", &memory)
+        };
+        let method = once(Some(Duration::from_secs(1)));
         let sample = data.sample(&case);
         // `hale why` asks, and takes nothing.
         assert!(matches!(
@@ -404,9 +409,10 @@ fn a_signature_is_taken_once_where_signatures_are_remembered() {
                 "{profile:?} {off}"
             );
         }
-        // What is remembered outlives a change of the policy.
-        let compiled = AccessKey::compile(&method.config, Some(&method));
-        assert_eq!(outcome(&compiled, &sample, b""), Outcome::Replayed);
+        // What is remembered outlives every change of the policy, also one that forgets to ask for it.
+        assert_eq!(outcome(&once(None), &sample, b""), Outcome::Allowed);
+        let again = once(Some(Duration::from_secs(9)));
+        assert_eq!(outcome(&again, &sample, b""), Outcome::Replayed);
     }
 }
 
