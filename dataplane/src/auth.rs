@@ -184,7 +184,7 @@ pub(crate) async fn check(
     };
     let (kind, decision) = guard.decide(&asked).await;
     let (note, verdict) = match decision {
-        Decision::IfBody(granted, check) => match upload.meet(check).await {
+        Decision::IfBody(granted, check) => match upload.meet(check, exchange.client).await {
             Ok(()) => guard.verdict(kind, Decision::Granted(granted)),
             Err(Unmet::Refused(outcome)) => guard.verdict(kind, Decision::Denied(outcome)),
             Err(Unmet::Unread(outcome, reason)) => {

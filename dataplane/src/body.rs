@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 mod check;
+mod readers;
 mod stream;
 mod upload;
 

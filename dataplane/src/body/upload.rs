@@ -1,6 +1,6 @@
 //! A client's body before it is given to a peer: what authorization asks of it is settled here.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest;
 use http_body::Body;
@@ -73,13 +73,15 @@ impl Upload {
     }
 
     /// Sees to it that the body is the one that was signed: now, or when it has gone by.
-    pub(crate) async fn meet(&mut self, check: BodyCheck) -> Result<(), Unmet> {
+    pub(crate) async fn meet(&mut self, check: BodyCheck, client: IpAddr) -> Result<(), Unmet> {
         match check {
             BodyCheck::Digests(digests) => {
                 self.digests = Some(digests);
                 Ok(())
             }
             BodyCheck::Signature(pending) => {
+                let crowded = Unmet::Unread(Outcome::Overloaded, Reason::Overloaded);
+                let _reader = Reader::begin(client).ok_or(crowded)?;
                 let digest = self.read_in_time(&MEMORY).await?;
                 pending
                     .settle(digest.as_ref())
