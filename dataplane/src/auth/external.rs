@@ -51,6 +51,8 @@ enum NoAnswer {
     Silent(String),
     /// The question cannot be asked, or what came of it is no answer.
     Impossible(String),
+    /// It has more questions than it may.
+    Overloaded(String),
 }
 
 /// Counts a question while it is under way.
@@ -105,6 +107,7 @@ impl External {
             Ok(answer) => self.judge(asked, &answer),
             Err(NoAnswer::Silent(why)) => self.without_answer(why),
             Err(NoAnswer::Impossible(why)) => Decision::Unavailable(Outcome::Unavailable, why),
+            Err(NoAnswer::Overloaded(why)) => Decision::Unavailable(Outcome::Overloaded, why),
         }
     }
 

@@ -425,6 +425,55 @@ async fn a_service_that_breaks_off_was_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_at_its_limits_was_there() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let silent = Origin::raw(move |stream, _| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            std::future::pending::<()>().await;
+            drop(stream);
+        }
+    })
+    .await;
+    let mut asking = Asking::peers(&[silent.address]).await;
+    asking.external.timeout = Duration::from_secs(60);
+    asking.external.fail_open = true;
+    asking.judges.limits.max_parallel_requests = Some(1);
+    asking.judges.limits.queue.max = 0;
+    let hale = Arc::new(asking.serve());
+    let other = Arc::clone(&hale);
+    let first = tokio::spawn(async move { other.send(get(&[])).await });
+    until("the service is asked", async || {
+        asked.load(Ordering::SeqCst) == 1
+    })
+    .await;
+    // Whoever sends many requests brings that about.
+    let answer = hale.send(get(&[])).await;
+    assert_eq!(answer.status(), 503);
+    assert_eq!(header(&answer, "x-hale-reason"), "Overloaded");
+    first.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_judged_goes_upstream_whole() {
+    let judge = Judge::saying(ok).await;
+    let asking = Asking::peers(&[judge.origin.address]).await;
+    let hale = asking.serve();
+    let fine = [
+        ("connection", "keep-alive, te"),
+        ("te", "trailers"),
+        ("x-want", "1"),
+    ];
+    assert_eq!(hale.send(get(&fine)).await.status(), 200);
+    let answer = hale
+        .send(get(&[("connection", "x-want"), ("x-want", "1")]))
+        .await;
+    assert_eq!(answer.status(), 400);
+    assert_eq!(header(&answer, "x-hale-reason"), "BadRequest");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_peer_is_asked_after_a_connection_that_failed() {
     let judge = Judge::saying(ok).await;
     let resets = Arc::new(AtomicUsize::new(0));

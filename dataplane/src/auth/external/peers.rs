@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{super::Authorized, NoAnswer, question::Question};
 use crate::{
-    admission::{self, Ask, Current, Seat},
+    admission::{self, Ask, Current, Denied, Seat},
     attempts::{Stopwatch, record_failure},
     balance::Wish,
     body::RequestBody,
@@ -42,6 +42,7 @@ pub(super) async fn ask(
     answer.map_err(|none| match none {
         NoAnswer::Silent(why) => NoAnswer::Silent(named(why)),
         NoAnswer::Impossible(why) => NoAnswer::Impossible(named(why)),
+        NoAnswer::Overloaded(why) => NoAnswer::Overloaded(named(why)),
     })
 }
 
@@ -68,8 +69,14 @@ async fn attempts(
             deadline: Some(deadline),
         };
         let admitted = admission::admit(worker, &mut current, &mut tried, ask).await;
-        let Ok((index, seat)) = admitted else {
-            break;
+        let (index, seat) = match admitted {
+            Ok(admitted) => admitted,
+            // It is there, and has enough to do: whoever sends many requests could bring that about.
+            Err(Denied::QueueFull | Denied::Timeout) => {
+                let why = "the external service is at the limits of its circuit breaker";
+                return Err(NoAnswer::Overloaded(why.to_owned()));
+            }
+            Err(Denied::Empty | Denied::Exhausted) => break,
         };
         let upstream = current.clone();
         let Some(peer) = upstream.peers.get(index as usize) else {
