@@ -162,6 +162,17 @@ pub(crate) async fn check(
     };
     // Servers may merge trailers into the headers.
     upload.guarded_by(guard);
+    // What was signed, or judged by somebody else, goes upstream with all of its headers, or not at all.
+    if guard.methods.iter().any(Method::judges_headers) && sanitize::takes_away(headers) {
+        exchange.auth = Some(Box::new(Note {
+            kind: None,
+            consumer: None,
+            outcome: Outcome::Malformed,
+        }));
+        let reject = Reject::new(Reason::BadRequest)
+            .saying("Connection names headers that are not the connection's own");
+        return Err(Refused::Reject(reject));
+    }
     let conn = &exchange.conn;
     let asked = Asked {
         method: &exchange.method,

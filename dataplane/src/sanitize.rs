@@ -17,7 +17,7 @@ mod upgrade;
 pub(crate) use authority::{Authority, authority};
 pub(crate) use client::{ClientInfo, client_address, contains, is_https, network};
 pub(crate) use headers::names;
-pub(crate) use headers::{Forwarding, request_headers, response_headers, trailers};
+pub(crate) use headers::{Forwarding, request_headers, response_headers, takes_away, trailers};
 pub(crate) use path::{PathError, canonical_path, readings, target, unescaped_equals};
 pub(crate) use request_id::request_id;
 pub(crate) use upgrade::{

@@ -84,6 +84,11 @@ impl Method {
         }
     }
 
+    /// Whether what it says is about headers besides its credential.
+    pub(super) const fn judges_headers(&self) -> bool {
+        matches!(self, Self::AccessKey(_) | Self::External(_))
+    }
+
     /// Where it looks for its credential. The external service is asked about requests as they are.
     pub(super) fn places(&self) -> Places {
         match self {

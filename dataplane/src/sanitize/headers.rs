@@ -97,6 +97,19 @@ fn remove_hops(headers: &mut HeaderMap, hops: HopSet) {
     }
 }
 
+/// Whether `Connection` takes away headers of the message, and not of the connection alone.
+pub(crate) fn takes_away(headers: &HeaderMap) -> bool {
+    headers.contains_key(CONNECTION)
+        && tokens(headers, &CONNECTION)
+            .filter(|token| !is_usual(token))
+            .filter_map(|token| HeaderName::from_bytes(token).ok())
+            .any(|name| {
+                let stays = names::is_protected(name.as_str());
+                let hop = matches!(names::class(name.as_str()), Class::Hop(_));
+                !stays && !hop && headers.contains_key(name)
+            })
+}
+
 /// Connection options that name no header, or one that goes anyway.
 fn is_usual(token: &[u8]) -> bool {
     token.is_empty()

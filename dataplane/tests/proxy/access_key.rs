@@ -86,6 +86,21 @@ async fn a_signed_request_goes_upstream_with_its_consumer_and_without_its_creden
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_was_signed_is_taken_away_by_a_header_that_was_not() {
+    let recorder = Recorder::new().await;
+    let hale = hale(&recorder.origin, SignatureProfile::Aws4);
+    let lines = CHECKOUT.aws4("GET", "/", &sha256(b""), true);
+    let answer = talk(&hale, head("GET", "/", &lines)).await;
+    assert_eq!(status(&answer), "200", "{answer}");
+    for named in ["x-amz-date", "close, X-Amz-Content-Sha256"] {
+        let lines = format!("{lines}connection: {named}\r\n");
+        let answer = talk(&hale, head("GET", "/", &lines)).await;
+        assert_eq!(status(&answer), "400", "{answer}");
+    }
+    assert_eq!(recorder.seen().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unsigned_request_is_told_what_is_wanted() {
     let recorder = Recorder::new().await;
     let challenges = [

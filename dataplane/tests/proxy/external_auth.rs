@@ -19,7 +19,7 @@ use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
-use crate::support::{Hale, Origin, Shop, dead, header, policy, ready, request, text};
+use crate::support::{Hale, Origin, Shop, dead, header, policy, ready, request, text, until};
 
 type Questions = Arc<Mutex<Vec<(Method, Uri, HeaderMap)>>>;
 
