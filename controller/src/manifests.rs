@@ -2,9 +2,11 @@
 //!
 //! Files are read as the API server would read them: a field that no kind has is an error, because a
 //! misspelt field that is ignored is a bug that nobody sees. One error refuses the whole folder, so
-//! that the caller keeps the last good set; it names the file, the document and the line.
+//! that the caller keeps the last good set; it names the file, the document, the line, the object and the field.
 
+mod blame;
 mod document;
+mod places;
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +31,9 @@ use crate::{
     finding::{Finding, FindingReason, Severity},
 };
 
+use blame::blamed;
 use document::{Document, split};
+use places::Step;
 
 /// What a folder holds.
 #[derive(Clone, Debug, Default)]
@@ -144,7 +148,7 @@ impl Reader {
                 message,
             };
             if let Some(value) = document.value().map_err(wrong)? {
-                self.object(path, &document, value).map_err(wrong)?;
+                self.object(path, &document, &[], value).map_err(wrong)?;
             }
         }
         Ok(())
@@ -154,49 +158,53 @@ impl Reader {
         &mut self,
         path: &Path,
         document: &Document<'_>,
+        at: &[Step],
         value: serde_json::Value,
     ) -> Result<(), (u64, String)> {
-        let first = document.first_line;
+        let wrong = |message: &str| Err((document.line_of(at), message.to_owned()));
         let Some(map) = value.as_object() else {
-            return Err((first, "the document is not an object".to_owned()));
+            return wrong("the document is not an object");
         };
         let text = |name: &str| map.get(name).and_then(serde_json::Value::as_str);
         let (Some(api_version), Some(kind)) = (text("apiVersion"), text("kind")) else {
-            return Err((first, "the object has no apiVersion or no kind".to_owned()));
+            return wrong("the object has no apiVersion or no kind");
         };
         if kind.ends_with("List")
             && let Some(items) = map.get("items").and_then(serde_json::Value::as_array)
         {
-            for item in items {
-                self.object(path, document, item.clone())?;
+            for (index, item) in items.iter().enumerate() {
+                let at = [at, &[Step::Field("items".to_owned()), Step::Item(index)]].concat();
+                self.object(path, document, &at, item.clone())?;
             }
             return Ok(());
         }
         let objects = &mut self.manifests.objects;
         let metadata = match (api_version, kind) {
-            ("networking.k8s.io/v1", "Ingress") => read(document, value, &mut objects.ingresses)?,
+            ("networking.k8s.io/v1", "Ingress") => {
+                read(document, at, &value, &mut objects.ingresses)?
+            }
             ("networking.k8s.io/v1", "IngressClass") => {
-                read(document, value, &mut objects.ingress_classes)?
+                read(document, at, &value, &mut objects.ingress_classes)?
             }
-            ("v1", "Service") => read(document, value, &mut objects.services)?,
+            ("v1", "Service") => read(document, at, &value, &mut objects.services)?,
             ("discovery.k8s.io/v1", "EndpointSlice") => {
-                read(document, value, &mut objects.endpoint_slices)?
+                read(document, at, &value, &mut objects.endpoint_slices)?
             }
-            ("v1", "Secret") => read(document, value, &mut objects.secrets)?,
-            ("v1", "ConfigMap") => read(document, value, &mut objects.config_maps)?,
+            ("v1", "Secret") => read(document, at, &value, &mut objects.secrets)?,
+            ("v1", "ConfigMap") => read(document, at, &value, &mut objects.config_maps)?,
             ("v1", "Pod") => {
                 let mut pods: Vec<Arc<Pod>> = Vec::new();
-                let metadata = read(document, value, &mut pods)?;
+                let metadata = read(document, at, &value, &mut pods)?;
                 let pods = pods.into_iter().map(Arc::unwrap_or_clone);
                 objects.pods.extend(pods.map(PodView::of).map(Arc::new));
                 metadata
             }
             ("hale-ingress.io/v1alpha1", "UpstreamPolicy") => {
-                read(document, value, &mut objects.policies)?
+                read(document, at, &value, &mut objects.policies)?
             }
             _ => {
                 if let Some(wanted) = version_of(kind) {
-                    let line = document.line_of(&["apiVersion"]);
+                    let line = line_of(document, at, "apiVersion");
                     let message = format!(
                         "apiVersion {api_version} of kind {kind} is not read: use {wanted}"
                     );
@@ -207,13 +215,14 @@ impl Reader {
                 return Ok(());
             }
         };
-        self.unique(path, document, metadata)
+        self.unique(path, document, at, metadata)
     }
 
     fn unique(
         &mut self,
         path: &Path,
         document: &Document<'_>,
+        at: &[Step],
         (kind, metadata): (&str, ObjectMeta),
     ) -> Result<(), (u64, String)> {
         let name = metadata.name.unwrap_or_default();
@@ -224,7 +233,7 @@ impl Reader {
             Some(before) => {
                 let (kind, namespace, name) = key;
                 let message = format!("{kind} {namespace}/{name} is already in {before}");
-                Err((document.first_line, message))
+                Err((document.line_of(at), message))
             }
             None => {
                 self.seen.insert(key, place);
@@ -316,14 +325,17 @@ impl Object for Secret {
 
 fn read<T: Object>(
     document: &Document<'_>,
-    value: serde_json::Value,
+    at: &[Step],
+    value: &serde_json::Value,
     objects: &mut Vec<Arc<T>>,
 ) -> Result<(&'static str, ObjectMeta), (u64, String)> {
-    let mut object: T = document.typed(value)?;
+    let mut object: T = document
+        .typed(at, value)
+        .map_err(|fault| (fault.line, blamed::<T>(value, fault)))?;
     object.store();
     let metadata = object.metadata();
     if metadata.name.as_deref().unwrap_or_default().is_empty() {
-        let line = document.line_of(&["metadata"]);
+        let line = line_of(document, at, "metadata");
         return Err((line, "the object has no metadata.name".to_owned()));
     }
     if T::NAMESPACED {
@@ -334,6 +346,10 @@ fn read<T: Object>(
     let metadata = metadata.clone();
     objects.push(Arc::new(object));
     Ok((T::KIND, metadata))
+}
+
+fn line_of(document: &Document<'_>, at: &[Step], field: &str) -> u64 {
+    document.line_of(&[at, &[Step::Field(field.to_owned())]].concat())
 }
 
 #[cfg(test)]

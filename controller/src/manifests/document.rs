@@ -3,6 +3,11 @@
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::{
+    blame::Fault,
+    places::{self, Lines, Step, Steps},
+};
+
 /// A line of the file, and what is wrong there.
 pub(super) type Wrong = (u64, String);
 
@@ -68,40 +73,45 @@ impl Document<'_> {
         }
     }
 
-    /// A part of the document as an object. Types are as strict as in JSON, and every field is known.
-    pub(super) fn typed<T: DeserializeOwned + Serialize>(&self, value: Value) -> Result<T, Wrong> {
-        let object: T = match serde_json::from_value(value.clone()) {
-            Ok(object) => object,
-            // Once more from the text, which knows where it was.
-            Err(error) => match serde_saphyr::from_str::<T>(self.text) {
-                Err(located) => return Err((self.located(&located).0, error.to_string())),
-                Ok(_) => return Err((self.first_line, error.to_string())),
-            },
+    /// A part of the document as an object, and `at` is where that is. Types are as strict as in JSON, and every field
+    /// is known.
+    pub(super) fn typed<T: DeserializeOwned + Serialize>(
+        &self,
+        at: &[Step],
+        value: &Value,
+    ) -> Result<T, Fault> {
+        let fault = |path: Vec<Step>, message| Fault {
+            line: self.line_of(&[at, &path].concat()),
+            path,
+            message,
         };
+        let object: T = serde_path_to_error::deserialize(value).map_err(|error| {
+            let path = places::steps(error.path());
+            fault(path, error.into_inner().to_string())
+        })?;
         let known =
-            serde_json::to_value(&object).map_err(|error| (self.first_line, error.to_string()))?;
+            serde_json::to_value(&object).map_err(|error| fault(Vec::new(), error.to_string()))?;
         let mut path = Vec::new();
-        if unknown(&value, &known, &mut path) {
-            let names: Vec<&str> = path.iter().map(String::as_str).collect();
-            return Err((
-                self.line_of(&names),
-                format!("unknown field {}", names.join(".").replace(".[", "[")),
-            ));
+        if unknown(value, &known, &mut path) {
+            let message = format!("unknown field {}", Steps(&path));
+            return Err(Fault {
+                line: self.line_of(&[at, &path].concat()),
+                path: Vec::new(),
+                message,
+            });
         }
         Ok(object)
     }
 
-    /// The line of a field, by looking for its names one after the other.
-    pub(super) fn line_of(&self, path: &[&str]) -> u64 {
-        let mut lines = self.text.lines().zip(self.base..);
-        let mut found = self.first_line;
-        for name in path.iter().filter(|name| !name.starts_with('[')) {
-            match lines.find(|(line, _)| has_key(line, name)) {
-                Some((_, line)) => found = line,
-                None => break,
-            }
+    /// The line of a value, in the file.
+    pub(super) fn line_of(&self, steps: &[Step]) -> u64 {
+        if steps.is_empty() {
+            return self.first_line;
         }
-        found
+        let lines = Lines::of(self.text);
+        lines.map_or(self.first_line, |lines| {
+            self.base + lines.at(steps).saturating_sub(1)
+        })
     }
 
     fn located(&self, error: &serde_saphyr::Error) -> Wrong {
@@ -114,22 +124,12 @@ impl Document<'_> {
     }
 }
 
-fn has_key(line: &str, name: &str) -> bool {
-    line.match_indices(name).any(|(at, _)| {
-        let before = line.get(..at).unwrap_or_default().chars().next_back();
-        let after = line.get(at + name.len()..).unwrap_or_default();
-        let after = after.trim_start_matches('"').trim_start();
-        before.is_none_or(|c| !c.is_alphanumeric() && c != '-' && c != '_')
-            && after.starts_with(':')
-    })
-}
-
 /// Looks for a field that is in `given` and not in `known`: true, and where it is. A `null` and an empty
 /// list say nothing: kinds may leave them out when they are written again.
-fn unknown(given: &Value, known: &Value, path: &mut Vec<String>) -> bool {
+fn unknown(given: &Value, known: &Value, path: &mut Vec<Step>) -> bool {
     match (given, known) {
         (Value::Object(given), Value::Object(known)) => given.iter().any(|(name, value)| {
-            path.push(name.clone());
+            path.push(Step::Field(name.clone()));
             let found = match known.get(name) {
                 Some(known) => unknown(value, known, path),
                 None => !says_nothing(value) && name != "stringData",
@@ -145,7 +145,7 @@ fn unknown(given: &Value, known: &Value, path: &mut Vec<String>) -> bool {
                 .zip(known)
                 .enumerate()
                 .any(|(index, (given, known))| {
-                    path.push(format!("[{index}]"));
+                    path.push(Step::Item(index));
                     let found = unknown(given, known, path);
                     if !found {
                         path.pop();

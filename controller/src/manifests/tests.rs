@@ -53,7 +53,11 @@ fn an_error_does_not_tell_what_a_secret_holds() {
     let data = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata:\n  auth: confidential!\n";
     let text =
         "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData:\n  auth: [confidential]\n";
-    for text in [data, text] {
+    for text in [
+        data,
+        text,
+        &text.replace("[confidential]", "&a !!int confidential"),
+    ] {
         let error = error(text);
         assert!(!error.contains("confidential"), "{error}");
     }
@@ -90,16 +94,16 @@ fn errors_name_file_document_line_and_what_is_wrong() {
     let cases = [
         (
             format!("{SERVICE}---\napiVersion: v1\nkind: Service\nmetadata: {{name: b}}\nspec:\n  prots: []\n  portz: [{{port: 1}}]\n"),
-            "a.yaml, line 11 (document 2): unknown field spec.portz",
+            "a.yaml, line 11 (document 2): Service default/b: unknown field spec.portz",
         ),
         (
             "apiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec:\n  ports:\n  - port: 80\n    nam: x\n"
                 .to_owned(),
-            "a.yaml, line 7 (document 1): unknown field spec.ports[0].nam",
+            "a.yaml, line 7 (document 1): Service default/b: unknown field spec.ports[0].nam",
         ),
         (
             "apiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec:\n  ports:\n  - port: eighty\n".to_owned(),
-            "a.yaml, line 6 (document 1): invalid type: string \"eighty\", expected i32",
+            "a.yaml, line 6 (document 1): Service default/b: spec.ports[0].port: invalid type: string \"eighty\", expected i32",
         ),
         (
             "apiVersion: v1\nkind: Service\nmetadata:\n  name: [\n".to_owned(),
@@ -121,6 +125,71 @@ fn errors_name_file_document_line_and_what_is_wrong() {
         (
             "metadata: {name: a}\n".to_owned(),
             "a.yaml, line 1 (document 1): the object has no apiVersion or no kind",
+        ),
+    ];
+    for (text, wanted) in cases {
+        let error = error(&text);
+        assert!(error.starts_with(wanted), "{error}\nwanted {wanted}");
+    }
+}
+
+/// A policy whose spec goes on after its target, which ends in line 7.
+fn policy(spec: &str) -> String {
+    format!(
+        "apiVersion: hale-ingress.io/v1alpha1\nkind: UpstreamPolicy\nmetadata:\n  name: p\n  namespace: shop\nspec:\n  \
+         targetRefs: [{{group: \"\", kind: Service, name: web}}]\n{spec}"
+    )
+}
+
+#[test]
+fn a_value_that_does_not_fit_is_named_with_its_object_its_path_and_its_line() {
+    let list = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Service\n  metadata: {name: web}\n\
+                - apiVersion: v1\n  kind: Secret\n  metadata:\n    name: users\n  data:\n    auth: \"not base64!\"\n";
+    let cases = [
+        (
+            policy("  healthCheck:\n    active:\n      interval: 1\n"),
+            "a.yaml, line 10 (document 1): UpstreamPolicy shop/p: spec.healthCheck.active.interval: invalid type: \
+             integer `1`, expected a string",
+        ),
+        (
+            policy("  healthCheck:\n    active:\n      intervall: 1s\n      interval: 1s\n"),
+            "a.yaml, line 10 (document 1): UpstreamPolicy shop/p: unknown field spec.healthCheck.active.intervall",
+        ),
+        (
+            policy("  auth:\n    anyOf:\n    - basic: {secretRef: {name: a}}\n    - jwt:\n        audiences: [a]\n"),
+            "a.yaml, line 11 (document 1): UpstreamPolicy shop/p: spec.auth.anyOf[1].jwt: missing field `issuer`",
+        ),
+        (
+            policy("  loadBalancer:\n    type: Random\n"),
+            "a.yaml, line 9 (document 1): UpstreamPolicy shop/p: spec.loadBalancer.type: unknown variant `Random`",
+        ),
+        (
+            format!("{SERVICE}---\n{list}"),
+            "a.yaml, line 17 (document 2): Secret default/users: data.auth: not base64: encode the value, or write it \
+             below stringData",
+        ),
+        (
+            list.replace("  data:", "  dada:"),
+            "a.yaml, line 11 (document 1): Secret default/users: unknown field dada",
+        ),
+        (
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData:\n  a: b\n  pin: 4711\n".to_owned(),
+            "a.yaml, line 6 (document 1): Secret default/s: stringData.pin: invalid type: integer, expected a string",
+        ),
+        (
+            "apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: hale}\nspec: {controller: [a]}\n"
+                .to_owned(),
+            "a.yaml, line 4 (document 1): IngressClass hale: spec.controller: invalid type: sequence",
+        ),
+        (
+            "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Service, metadata: {name: a}}\n\
+             - {apiVersion: v1, kind: Service, metadata: {name: a}}\n"
+                .to_owned(),
+            "a.yaml, line 5 (document 1): Service default/a is already in a.yaml, document 1",
+        ),
+        (
+            "{\n \"apiVersion\": \"v1\",\n \"kind\": \"Service\",\n \"metadata\": {\n  \"name\": 7\n }\n}\n".to_owned(),
+            "a.yaml, line 5 (document 1): Service: metadata.name: invalid type: integer `7`, expected a string",
         ),
     ];
     for (text, wanted) in cases {
