@@ -76,6 +76,8 @@ pub enum FindingReason {
     ReferenceUnreadable,
     /// A credential that cannot be used: a line of an htpasswd file, an API key, a Secret with an access key.
     CredentialInvalid,
+    /// Annotations of another controller, which ask for something that is not done.
+    AnnotationIgnored,
     /// A manifest of a kind that Hale does not read.
     KindIgnored,
     /// The manifests cannot be read: what they were before is still served.
@@ -109,6 +111,7 @@ impl FindingReason {
             Self::PolicyTargetNotFound => "PolicyTargetNotFound",
             Self::ReferenceUnreadable => "ReferenceUnreadable",
             Self::CredentialInvalid => "CredentialInvalid",
+            Self::AnnotationIgnored => "AnnotationIgnored",
             Self::KindIgnored => "KindIgnored",
             Self::ManifestsUnreadable => "ManifestsUnreadable",
         }

@@ -1,6 +1,7 @@
 //! `translate(&Cluster, &Settings) -> Translation`: what is served, and what is wrong, decided from a
 //! snapshot alone. No clock, no randomness, no I/O, no log; it cannot fail. One rulebook per kind.
 
+mod annotations;
 mod certificates;
 mod class;
 mod endpoints;
@@ -26,7 +27,8 @@ use crate::{
     settings::{ObjectKey, Settings},
 };
 
-pub(crate) use class::why_not_ours;
+pub(crate) use annotations::trim as trim_annotations;
+pub(crate) use class::{CLASS_ANNOTATION, why_not_ours};
 
 use certificates::Certificates;
 use findings::Findings;
@@ -211,6 +213,7 @@ pub fn translate(cluster: &Cluster, settings: &Settings) -> Translation {
     };
     let hosts = build.hosts(hosts, settings);
     let default_route = build.default_route(settings);
+    annotations::tell(&ours, &hosts, &mut findings);
 
     outcomes.sort();
     for outcome in &mut outcomes {

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The annotation that came before `ingressClassName`.
-const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+pub(crate) const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 /// The annotation on an IngressClass that makes it the default.
 const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 

@@ -15,7 +15,11 @@ use k8s_openapi::{
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
-use crate::{cluster::SERVICE_NAME_LABEL, status::MANAGER};
+use crate::{
+    cluster::SERVICE_NAME_LABEL,
+    status::MANAGER,
+    translate::{CLASS_ANNOTATION, trim_annotations},
+};
 
 /// A kind that is watched.
 pub trait Watched:
@@ -58,7 +62,14 @@ impl Watched for Ingress {
 
     fn trim(&mut self) {
         let ours = self.metadata.managed_fields.take();
-        metadata(&mut self.metadata, &[], &["kubernetes.io/ingress.class"]);
+        let annotations = self.metadata.annotations.take();
+        metadata(&mut self.metadata, &[], &[]);
+        self.metadata.annotations = annotations
+            .map(|mut annotations| {
+                trim_annotations(&mut annotations, CLASS_ANNOTATION);
+                annotations
+            })
+            .filter(|kept| !kept.is_empty());
         // Whether its status is a Hale's to take back.
         let ours: Vec<_> = ours
             .into_iter()
@@ -246,5 +257,34 @@ impl Watched for UpstreamPolicy {
             ..metadata.clone()
         };
         read(&self.metadata) == read(&other.metadata) && self.spec == other.spec
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_annotations_those_that_are_told_are_kept_without_their_values() {
+        let trimmed = |annotations: serde_json::Value| {
+            let metadata = json!({"name": "a", "annotations": annotations});
+            let mut ingress: Ingress =
+                serde_json::from_value(json!({"metadata": metadata})).unwrap();
+            ingress.trim();
+            ingress
+        };
+        let snippet = "nginx.ingress.kubernetes.io/server-snippet";
+        let given = json!({CLASS_ANNOTATION: "hale", snippet: "x".repeat(10_000), "other": "x".repeat(10_000)});
+        let ingress = trimmed(given);
+        let kept = ingress.metadata.annotations.clone().unwrap();
+        assert_eq!(kept[CLASS_ANNOTATION], "hale");
+        assert_eq!(kept.len(), 2);
+        assert!(kept[snippet].len() < 10, "{kept:?}");
+        let again = json!({CLASS_ANNOTATION: "hale", snippet: "y", "other": "y"});
+        assert!(trimmed(again).same(&ingress), "nothing that is read");
+        assert_eq!(trimmed(json!({"other": "y"})).metadata.annotations, None);
     }
 }
