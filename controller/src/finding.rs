@@ -76,6 +76,8 @@ pub enum FindingReason {
     ReferenceUnreadable,
     /// A credential that cannot be used: a line of an htpasswd file, an API key, a Secret with an access key.
     CredentialInvalid,
+    /// A method of a policy that can never decide, because one before it takes the same credential.
+    MethodUnreachable,
     /// Annotations of another controller, which ask for something that is not done.
     AnnotationIgnored,
     /// A manifest of a kind that Hale does not read.
@@ -111,6 +113,7 @@ impl FindingReason {
             Self::PolicyTargetNotFound => "PolicyTargetNotFound",
             Self::ReferenceUnreadable => "ReferenceUnreadable",
             Self::CredentialInvalid => "CredentialInvalid",
+            Self::MethodUnreachable => "MethodUnreachable",
             Self::AnnotationIgnored => "AnnotationIgnored",
             Self::KindIgnored => "KindIgnored",
             Self::ManifestsUnreadable => "ManifestsUnreadable",

@@ -11,6 +11,7 @@ mod basic;
 mod credentials;
 mod external;
 mod jwt;
+mod unreachable;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -45,6 +46,8 @@ pub(super) struct Guard {
     pub(super) errors: Vec<String>,
     /// What is broken and costs only itself.
     pub(super) notes: Vec<String>,
+    /// Methods that can never decide, and why.
+    pub(super) unreachable: Vec<String>,
 }
 
 /// What is wrong, as it is found.
@@ -128,6 +131,7 @@ pub(super) fn read(section: &hale_crds::Auth, place: &Place<'_>) -> Guard {
             .collect(),
         errors: wrong,
         notes: told.notes,
+        unreachable: unreachable::unreachable(&section.any_of),
     }
 }
 

@@ -103,10 +103,13 @@ impl Policies<'_> {
                 }
             })
             .collect();
-        for note in entry.sections.auth.iter().flat_map(|auth| &auth.notes) {
-            if let Some(policy) = self.reference(index) {
-                let reason = FindingReason::CredentialInvalid;
-                findings.add(policy, reason, Severity::Warning, note.clone());
+        if let (Some(auth), Some(policy)) = (&entry.sections.auth, self.reference(index)) {
+            let notes = auth.notes.iter();
+            let notes = notes.map(|note| (FindingReason::CredentialInvalid, note));
+            let unreachable = auth.unreachable.iter();
+            let unreachable = unreachable.map(|note| (FindingReason::MethodUnreachable, note));
+            for (reason, note) in notes.chain(unreachable) {
+                findings.add(policy.clone(), reason, Severity::Warning, note.clone());
             }
         }
         PolicyOutcome {
@@ -135,7 +138,7 @@ impl Policies<'_> {
             let mut message = format!("accepted for {}", name(&attachment.target));
             if let Some(auth) = &entry.sections.auth {
                 let words = std::iter::once(auth.words());
-                for part in words.chain(auth.notes.iter().cloned()) {
+                for part in words.chain(auth.notes.iter().chain(&auth.unreachable).cloned()) {
                     message = format!("{message}; {part}");
                 }
             }
