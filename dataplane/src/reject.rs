@@ -173,7 +173,7 @@ impl Reject {
             headers.append(name, value.clone());
         }
         if audience.form == Form::Grpc {
-            form::grpc_headers(headers, self.reason, &self.sentence());
+            form::grpc_headers(headers, self.reason, &self.sentence(audience.explain));
             return response;
         }
         if audience.form == Form::Html {
@@ -221,8 +221,8 @@ impl Reject {
         body
     }
 
-    /// All that fits on a line for everybody.
-    fn sentence(&self) -> Cow<'static, str> {
+    /// All that fits on a line.
+    fn sentence(&self, explain: bool) -> Cow<'static, str> {
         let title = words::title(self.reason);
         let counts = self
             .about
@@ -232,6 +232,7 @@ impl Reject {
             .filter(|counts| !counts.is_empty());
         match (&self.message, counts) {
             (Message::Everybody(message), _) => format!("{title}: {message}").into(),
+            (Message::Explained(message), _) if explain => format!("{title}: {message}").into(),
             (_, Some(counts)) => format!("{title}: {counts}").into(),
             _ => title.into(),
         }

@@ -143,6 +143,12 @@ fn grpc_is_answered_in_trailers_only() {
         let (_, headers, _) = answer(&reason.into(), &audience(Form::Grpc, false));
         assert_eq!(headers["grpc-status"], wanted, "{reason}");
     }
+    let named = || Reject::new(Reason::PortNotFound).explaining("Service shop/web".into());
+    for (explain, wanted) in [(true, "Service shop/web"), (false, "Service port not found")] {
+        let (_, headers, _) = answer(&named(), &audience(Form::Grpc, explain));
+        let message = headers["grpc-message"].to_str().unwrap();
+        assert!(message.ends_with(wanted), "{message}");
+    }
     let percent = Reject::new(Reason::BadRequest).saying("50 % ä");
     let (_, headers, _) = answer(&percent, &audience(Form::Grpc, false));
     assert_eq!(
