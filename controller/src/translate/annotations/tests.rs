@@ -100,3 +100,19 @@ fn a_finding_fits_into_an_event() {
         assert!(text.ends_with(", and 1 more"), "{text}");
     }
 }
+
+#[test]
+fn an_annotation_is_in_one_group() {
+    let mut seen = std::collections::HashSet::new();
+    for group in KNOWN {
+        assert!(group.neutral.iter().all(|it| *it == it.to_lowercase()));
+        for prefix in group.prefixes {
+            for name in group.names {
+                assert!(
+                    seen.insert((prefix, name)),
+                    "{prefix}/{name} is there twice"
+                );
+            }
+        }
+    }
+}
