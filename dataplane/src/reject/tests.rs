@@ -144,7 +144,10 @@ fn grpc_is_answered_in_trailers_only() {
         assert_eq!(headers["grpc-status"], wanted, "{reason}");
     }
     let named = || Reject::new(Reason::PortNotFound).explaining("Service shop/web".into());
-    for (explain, wanted) in [(true, "Service shop/web"), (false, "Service port not found")] {
+    for (explain, wanted) in [
+        (true, "Service shop/web"),
+        (false, "Service port not found"),
+    ] {
         let (_, headers, _) = answer(&named(), &audience(Form::Grpc, explain));
         let message = headers["grpc-message"].to_str().unwrap();
         assert!(message.ends_with(wanted), "{message}");
