@@ -165,7 +165,10 @@ async fn admit_to(
     if route.cors.is_some() {
         exchange.page = Page::of(&parts.headers);
     }
-    access::check(&route.policy.access, exchange.client).map_err(Refused::Reject)?;
+    access::check(&route.policy.access, exchange.client, || {
+        exchange.explains()
+    })
+    .map_err(Refused::Reject)?;
     if let Some(cors) = &route.cors
         && let Some(response) = cors.preflight(&parts.method, &parts.headers)
     {

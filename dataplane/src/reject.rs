@@ -2,7 +2,8 @@
 //!
 //! The [`Reason`] is the one source of status, title and metric label. The body follows what the client can
 //! read, and reflects nothing of the request: what it says comes from the config and from our own state.
-//! Counts of peers by reason are for everybody; names and addresses only for clients that may be explained to.
+//! Counts of peers by reason are for everybody; names and addresses (the client's own among them, which it may not
+//! know) only for clients that may be explained to.
 
 use std::{borrow::Cow, net::SocketAddr};
 

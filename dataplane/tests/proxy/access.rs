@@ -58,6 +58,34 @@ async fn the_client_behind_a_trusted_proxy_is_who_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_may_be_explained_to_learns_which_address_counted_and_nobody_else_does() {
+    let mut shop = Shop::of(&[]);
+    shop.policy.access = rules(&["192.0.2.0/24"], &[]);
+    for (explain, wanted) in [
+        (
+            true,
+            Some(
+                "the client address that counts is 127.0.0.1, which is not in allow of UpstreamPolicy shop/web",
+            ),
+        ),
+        (false, None),
+    ] {
+        let hale = Hale::with(shop.config(), |options| {
+            if !explain {
+                options.explain = Vec::new();
+            }
+        });
+        let response = hale.get("/").await;
+        assert_denied(&response);
+        let told: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(told["message"].as_str(), wanted, "{told}");
+        let internal = ["shop/web", "127.0.0.1", "192.0.2"];
+        let is_told = internal.iter().any(|part| text(&response).contains(part));
+        assert_eq!(is_told, explain, "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_is_no_trusted_proxy_cannot_say_where_it_is() {
     let origin = Origin::saying("hello").await;
     let mut shop = Shop::of(&[origin.address]);
