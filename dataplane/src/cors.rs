@@ -12,8 +12,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 
 use crate::config;
 
+mod explain;
 mod origins;
 
+pub(crate) use explain::Judged;
 use origins::Origins;
 
 /// Everything that only Hale says on these routes.
@@ -57,6 +59,16 @@ pub(crate) struct Cors {
     /// Whether it is all of them, and has to be spelt out.
     expose_all: bool,
     max_age: HeaderValue,
+}
+
+/// What is not allowed of a preflight.
+enum Objection {
+    /// There is more than one origin.
+    Origins,
+    /// The method.
+    Method,
+    /// A header; `None` is no name of one.
+    Header(Option<String>),
 }
 
 /// A list of names, and how it is told.
@@ -124,13 +136,9 @@ impl Cors {
         *response.status_mut() = StatusCode::NO_CONTENT;
         let answer = response.headers_mut();
         let names = &header::ACCESS_CONTROL_REQUEST_HEADERS;
-        let sole = one(headers, &header::ORIGIN).is_some();
-        let allowed = self.allowed_origin(Some(origin)).filter(|_| {
-            sole && self.allows_method(wanted)
-                && headers.get_all(names).iter().all(|list| {
-                    names_in(list).all(|name| name.is_some_and(|name| self.headers.has(&name)))
-                })
-        });
+        let allowed = self
+            .allowed_origin(Some(origin))
+            .filter(|_| self.objection(headers, wanted).is_none());
         answer.append(
             header::VARY,
             HeaderValue::from_static(
@@ -152,6 +160,20 @@ impl Cors {
             answer.insert(header::ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
         }
         Some(response)
+    }
+
+    /// What is not allowed of a preflight, but for its origin.
+    fn objection(&self, headers: &HeaderMap, wanted: &HeaderValue) -> Option<Objection> {
+        if one(headers, &header::ORIGIN).is_none() {
+            return Some(Objection::Origins);
+        }
+        if !self.allows_method(wanted) {
+            return Some(Objection::Method);
+        }
+        let lists = headers.get_all(&header::ACCESS_CONTROL_REQUEST_HEADERS);
+        let mut names = lists.iter().flat_map(names_in);
+        let other = |name: &Option<String>| !name.as_ref().is_some_and(|it| self.headers.has(it));
+        names.find(other).map(Objection::Header)
     }
 
     /// Says on an answer to a request of this page who may read it.

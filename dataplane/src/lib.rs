@@ -48,6 +48,7 @@ mod waiting;
 
 mod access_log;
 mod metrics;
+mod quoted;
 mod reject;
 mod response;
 

@@ -21,7 +21,7 @@ mod trial;
 mod why;
 
 pub use policies::{AuthReport, MethodReport, PoliciesReport, SectionReport, Unavailable};
-pub use trial::{Trial, TrialReport};
+pub use trial::{PreflightReport, Trial, TrialReport};
 pub use why::{WhyReport, WhyRequest};
 pub(crate) use why::{why, why_trying};
 
@@ -219,6 +219,16 @@ fn upstream_report(upstream: &Upstream) -> UpstreamReport {
     }
 }
 
+/// Why nobody would answer a question to this upstream now.
+pub(crate) fn trouble(upstream: &Upstream) -> Option<(Reason, String)> {
+    let report = upstream_report(upstream);
+    let reason = report.reason?;
+    Some((
+        reason,
+        format!("{}: {reason}: {}", report.id, report.message),
+    ))
+}
+
 /// The newest failure, if the last request to every peer that is served failed. A lost request may have been
 /// that request's own fault, so it counts for a while; that no connection could be made, until one was.
 fn every_peer_fails(peers: &[PeerReport], now: Timestamp) -> Option<&ErrorReport> {
@@ -262,7 +272,11 @@ fn no_peer_message(total: usize, by_reason: &ByReason) -> String {
         .iter()
         .map(|(reason, count)| format!("{count} {reason}"))
         .collect();
-    format!("none of {total} peers can serve: {}", counts.join(", "))
+    let counts = counts.join(", ");
+    match total {
+        1 => format!("its only peer cannot serve: {counts}"),
+        total => format!("none of {total} peers can serve: {counts}"),
+    }
 }
 
 /// Why a peer is not served, or not now: one with which nothing is wrong may still be at its limit.

@@ -21,6 +21,7 @@ mod canonical;
 mod cavage;
 mod claim;
 mod digest;
+mod explain;
 mod keys;
 mod message_signatures;
 mod replay;
@@ -68,7 +69,12 @@ impl AccessKey {
     }
 
     pub(super) fn decide(&self, asked: &Asked<'_>) -> Decision {
-        let signed = Signed {
+        self.judge(&self.signed(asked), asked.worker.is_some())
+    }
+
+    /// The request as signatures see it.
+    fn signed<'a>(&self, asked: &Asked<'a>) -> Signed<'a> {
+        Signed {
             method: asked.method,
             path: asked.uri.path(),
             query: asked.uri.query(),
@@ -79,8 +85,7 @@ impl AccessKey {
             now: unix(asked.now),
             skew: i64::try_from(self.config.clock_skew.as_secs()).unwrap_or(i64::MAX),
             body: self.config.signed_body,
-        };
-        self.judge(&signed, asked.worker.is_some())
+        }
     }
 
     fn judge(&self, signed: &Signed<'_>, taken: bool) -> Decision {

@@ -6,7 +6,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 
 use self::{
     credential::{Claim, UserPass},
@@ -103,6 +103,20 @@ impl Basic {
             self.successes.add(mark);
         }
         Ok(right)
+    }
+
+    /// What is wrong with what was given, if more can be said than the outcome says.
+    pub(super) fn explain(&self, headers: &HeaderMap, outcome: Outcome) -> Option<String> {
+        match (outcome, credential::find(headers), &self.users) {
+            (Outcome::Malformed, ..) => credential::fault(headers).map(str::to_owned),
+            (Outcome::UnknownConsumer, Claim::Given(given), Resolved::Known(users)) => {
+                let fault = users.fault(given.user())?;
+                Some(format!(
+                    "the Secret has this user, but cannot let them in: {fault}"
+                ))
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn unavailable(&self) -> Option<&str> {

@@ -3,13 +3,38 @@
 //! Only operators read them, so they say what clients are not told: which part of a credential is wrong. The
 //! credential itself is in none of them.
 
+mod words;
+
 use std::sync::Arc;
 
+use http::{HeaderMap, header};
+
+use self::words::{sentence, service, what};
 use super::{Asked, AuthGuard, Decision, Kind, Method, Note, Outcome, Refused, exempt};
 use crate::{
-    config::{AuthMethod, CredentialPlace, ExternalService, SignatureProfile},
+    config::{AuthMethod, External},
     reason::Reason,
+    report,
+    table::Upstream,
 };
+
+/// What becomes of requests where nobody answers and the policy says `failOpen`.
+const OPEN: &str = "nobody answers, and failOpen lets requests pass";
+/// Schemes of `Authorization` that may be named: whatever else begins the header may be the secret itself.
+const SCHEMES: [&str; 12] = [
+    "Basic",
+    "Bearer",
+    "Digest",
+    "Negotiate",
+    "NTLM",
+    "DPoP",
+    "OAuth",
+    "ApiKey",
+    "Token",
+    "Signature",
+    "AWS4-HMAC-SHA256",
+    "SDK-HMAC-SHA256",
+];
 
 /// What a method of a policy wants.
 pub(crate) struct Wanted {
@@ -33,13 +58,25 @@ pub(crate) struct Tried {
 }
 
 impl AuthGuard {
-    /// What its methods want, in order.
-    pub(crate) fn wanted(&self) -> impl Iterator<Item = Wanted> {
+    /// What its methods want, in order. `service` is the upstream that its external method asks.
+    pub(crate) fn wanted(&self, service: Option<&Upstream>) -> impl Iterator<Item = Wanted> {
         let methods = self.methods.iter().zip(&self.rules.methods);
-        methods.map(|(compiled, config)| Wanted {
-            kind: compiled.kind(),
-            what: what(config),
-            unavailable: compiled.unavailable().map(|why| why.to_string()),
+        methods.map(move |(compiled, config)| {
+            let mut wanted = Wanted {
+                kind: compiled.kind(),
+                what: what(config),
+                unavailable: compiled.unavailable().map(|why| why.to_string()),
+            };
+            match silence(config, service) {
+                Some(Silence::Refused(why)) => {
+                    wanted.unavailable = wanted.unavailable.or(Some(why))
+                }
+                Some(Silence::Passed(why)) => {
+                    wanted.what = format!("{} ({why}: {OPEN})", wanted.what);
+                }
+                None => {}
+            }
+            wanted
         })
     }
 
@@ -50,36 +87,37 @@ impl AuthGuard {
 
     /// Decides as [`super::check`] does, but asks no external service.
     pub(crate) async fn try_request(self: &Arc<Self>, asked: &Asked<'_>) -> Tried {
-        let mut decided = (None, Decision::Absent);
         if self.exempts(asked.path) {
-            decided = self.decide(asked).await;
-        } else {
-            for (method, config) in self.methods.iter().zip(&self.rules.methods) {
-                if let AuthMethod::External(external) = config
-                    && method.unavailable().is_none()
-                {
-                    return Tried {
-                        kind: Some(Kind::External),
-                        outcome: None,
-                        consumer: None,
-                        reason: None,
-                        message: format!(
-                            "{} would be asked, and decides",
-                            service(&external.service)
-                        ),
-                    };
-                }
-                let decision = method.decide(asked).await;
-                if !matches!(decision, Decision::Absent) {
-                    decided = (Some(method.kind()), decision);
-                    break;
-                }
+            let (kind, decision) = self.decide(asked).await;
+            return self.tried(kind, decision, None);
+        }
+        for (method, config) in self.methods.iter().zip(&self.rules.methods) {
+            if let AuthMethod::External(external) = config
+                && method.unavailable().is_none()
+            {
+                let service = asked.authority_service.map(|upstream| &**upstream);
+                return would_ask(external, silence(config, service));
+            }
+            let decision = method.decide(asked).await;
+            if !matches!(decision, Decision::Absent) {
+                let detail = match &decision {
+                    Decision::Denied(outcome) => method.explain(asked, *outcome),
+                    _ => None,
+                };
+                return self.tried(Some(method.kind()), decision, detail);
             }
         }
-        self.tried(decided.0, decided.1)
+        let stray = self.stray_credential(asked.headers);
+        self.tried(None, Decision::Absent, stray)
     }
 
-    fn tried(self: &Arc<Self>, kind: Option<Kind>, decision: Decision) -> Tried {
+    /// `detail` goes before the sentence that every such outcome has.
+    fn tried(
+        self: &Arc<Self>,
+        kind: Option<Kind>,
+        decision: Decision,
+        detail: Option<String>,
+    ) -> Tried {
         let why = match &decision {
             Decision::Unavailable(_, why) if !why.is_empty() => Some(why.clone()),
             Decision::Absent if self.methods.iter().all(Method::is_unavailable) => {
@@ -88,7 +126,7 @@ impl AuthGuard {
             Decision::IfBody(..) => {
                 Some("the signature is good, if the body is the one that was signed".to_owned())
             }
-            _ => None,
+            _ => detail,
         };
         let decision = match decision {
             Decision::IfBody(granted, _) => Decision::Granted(granted),
@@ -112,123 +150,67 @@ impl AuthGuard {
             outcome: Some(outcome),
         }
     }
-}
 
-/// What a method wants to see.
-fn what(method: &AuthMethod) -> String {
-    match method {
-        AuthMethod::Basic(basic) => format!(
-            "user and password in Authorization: Basic, realm {:?}",
-            basic.realm
-        ),
-        AuthMethod::Jwt(jwt) => {
-            let mut text = format!("a token of {} in Authorization: Bearer", jwt.issuer);
-            let names = jwt.required_claims.iter();
-            let claims: Vec<String> = names.map(|claim| claim.claim.clone()).collect();
-            for (what, list, between) in [
-                (", for ", &jwt.audiences, " or "),
-                (", with the scope ", &jwt.required_scopes, " and "),
-                (", with the claim ", &claims, " and "),
-            ] {
-                if !list.is_empty() {
-                    text.push_str(what);
-                    text.push_str(&list.join(between));
-                }
-            }
-            text
-        }
-        AuthMethod::AccessKey(access_key) => {
-            format!("a request signed with {}", profile(access_key.profile))
-        }
-        AuthMethod::ApiKey(api_key) => match &api_key.location {
-            CredentialPlace::Header(name) => format!("an API key in the header {name}"),
-            CredentialPlace::Query(name) => format!("an API key in the query parameter {name}"),
-            CredentialPlace::Cookie(name) => format!("an API key in the cookie {name}"),
-        },
-        AuthMethod::External(external) => {
-            format!("the word of {}", service(&external.service))
-        }
+    /// What is in `Authorization`, if no method reads it. What is no scheme that is known may itself be a secret.
+    fn stray_credential(&self, headers: &HeaderMap) -> Option<String> {
+        let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+        let given = value.split(|byte| *byte == b' ').next()?;
+        let known = SCHEMES
+            .iter()
+            .find(|scheme| scheme.as_bytes().eq_ignore_ascii_case(given));
+        let given = known.map_or_else(
+            || "without a scheme that Hale knows".to_owned(),
+            |scheme| format!("with scheme {scheme}"),
+        );
+        let wanted: Vec<&str> = (self.methods.iter())
+            .flat_map(|method| method.places().schemes())
+            .collect();
+        let wants = match wanted.as_slice() {
+            [] => "no method of the policy reads it".to_owned(),
+            wanted => format!("the policy wants {}", wanted.join(" or ")),
+        };
+        Some(format!("Authorization is there, {given}; {wants}"))
     }
 }
 
-fn service(service: &ExternalService) -> String {
-    match service {
-        ExternalService::Upstream(id) => id.to_string(),
-        ExternalService::Url(url) => url.clone(),
-        ExternalService::Unavailable(_) => "a service that is not there".to_owned(),
+/// What would come of a question that is not asked.
+fn would_ask(external: &External, silence: Option<Silence>) -> Tried {
+    let (outcome, reason, message) = match silence {
+        None => {
+            let service = service(&external.service);
+            (None, None, format!("{service} would be asked, and decides"))
+        }
+        Some(Silence::Passed(why)) => (Some(Outcome::Unavailable), None, format!("{why}: {OPEN}")),
+        Some(Silence::Refused(why)) => {
+            let reason = Some(Reason::AuthUnavailable);
+            (Some(Outcome::Unavailable), reason, why)
+        }
+    };
+    Tried {
+        kind: Some(Kind::External),
+        outcome,
+        consumer: None,
+        reason,
+        message,
     }
 }
 
-const fn profile(profile: SignatureProfile) -> &'static str {
-    match profile {
-        SignatureProfile::Aws4 => "AWS4-HMAC-SHA256",
-        SignatureProfile::Sdk => "SDK-HMAC-SHA256",
-        SignatureProfile::HttpSignature => "hmac-sha256 (HTTP Message Signatures)",
-        SignatureProfile::Cavage => "hmac-sha256 (draft-cavage-http-signatures)",
-    }
+/// That the upstream of an external method answers nobody now, and what that means.
+enum Silence {
+    Refused(String),
+    /// The policy lets requests pass.
+    Passed(String),
 }
 
-/// What an outcome means where a method of this kind says it.
-const fn sentence(kind: Option<Kind>, outcome: Outcome) -> &'static str {
-    match (kind, outcome) {
-        (_, Outcome::Allowed) => "the credential is good",
-        (_, Outcome::Exempt) => "the path is exempt: everybody may have it",
-        (_, Outcome::NoCredential) => "the request has none of the credentials that are wanted",
-        (_, Outcome::Malformed) => {
-            "the credential cannot be read: it is not written as it should be"
-        }
-        (Some(Kind::Basic), Outcome::UnknownConsumer) => "no user of the Secret has this name",
-        (Some(Kind::Jwt), Outcome::UnknownConsumer) => {
-            "no key of the key set is the one that the token names"
-        }
-        (Some(Kind::AccessKey), Outcome::UnknownConsumer) => {
-            "no Secret that the selector takes has this key id"
-        }
-        (_, Outcome::UnknownConsumer) => "no consumer of the Secret has this key",
-        (Some(Kind::Basic), Outcome::WrongCredential) => {
-            "the user is known, and the password is wrong"
-        }
-        (Some(Kind::Jwt), Outcome::WrongCredential) => {
-            "the token's signature is not by the key that it names"
-        }
-        (Some(Kind::AccessKey), Outcome::WrongCredential) => {
-            "the key is known, and the signature is not the one of this request: method, path, query or a signed header differ from what was signed, or the secret key is another"
-        }
-        (_, Outcome::WrongCredential) => "the credential is wrong",
-        (Some(Kind::AccessKey), Outcome::Expired) => {
-            "the key (notAfter) or the signature is no longer valid"
-        }
-        (_, Outcome::Expired) => "it is no longer valid",
-        (_, Outcome::NotYetValid) => "it is not valid yet: is the clock of its issuer right?",
-        (_, Outcome::ClockSkew) => {
-            "the request's date is farther from this machine's than clockSkew: one of the two clocks is wrong, or the request is old"
-        }
-        (_, Outcome::Replayed) => "the same signature was taken before, within replayWindow",
-        (_, Outcome::NotForUs) => {
-            "issuer, audience or algorithm are not those that the policy wants"
-        }
-        (_, Outcome::BodyMismatch) => {
-            "the signature does not cover the body, or covers another one"
-        }
-        (Some(Kind::Jwt), Outcome::Forbidden) => {
-            "the token is good, and a claim or scope that is wanted is missing"
-        }
-        (_, Outcome::Forbidden) => "who it is is known, and they may not",
-        (_, Outcome::Unavailable) => "it cannot be checked now",
-        (_, Outcome::Overloaded) => "too many checks wait",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_outcome_has_a_sentence_of_its_own() {
-        let mut sentences = Outcome::ALL.map(|outcome| sentence(Some(Kind::ApiKey), outcome));
-        sentences.sort_unstable();
-        for pair in sentences.windows(2) {
-            assert_ne!(pair[0], pair[1]);
-        }
-    }
+fn silence(method: &AuthMethod, service: Option<&Upstream>) -> Option<Silence> {
+    let AuthMethod::External(external) = method else {
+        return None;
+    };
+    let (reason, why) = report::trouble(service?)?;
+    // A peer that breaks off was there: that opens nothing.
+    let was_there = matches!(reason, Reason::UpstreamReset | Reason::ProtocolError);
+    Some(match external.fail_open && !was_there {
+        true => Silence::Passed(why),
+        false => Silence::Refused(why),
+    })
 }

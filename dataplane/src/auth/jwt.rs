@@ -9,6 +9,7 @@
 
 mod algorithm;
 mod claims;
+mod explain;
 mod json;
 mod keys;
 mod remote;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::{HeaderName, HeaderValue};
 
-use super::{Asked, Decision, Kind, Places, access_key, api_key, basic, external, jwt};
+use super::{Asked, Decision, Kind, Outcome, Places, access_key, api_key, basic, external, jwt};
 use crate::config::AuthMethod;
 
 /// A method, compiled.
@@ -47,6 +47,17 @@ impl Method {
             Self::AccessKey(method) => method.decide(asked),
             Self::ApiKey(method) => method.decide(asked),
             Self::External(method) => method.decide(asked).await,
+        }
+    }
+
+    /// What is wrong with a credential that was refused, if more can be said than the outcome says. Works it out again:
+    /// only `hale why` asks.
+    pub(super) fn explain(&self, asked: &Asked<'_>, outcome: Outcome) -> Option<String> {
+        match self {
+            Self::Basic(method) => method.explain(asked.headers, outcome),
+            Self::Jwt(method) => method.explain(asked.headers, asked.now),
+            Self::AccessKey(method) => method.explain(asked),
+            Self::ApiKey(_) | Self::External(_) => None,
         }
     }
 

@@ -5,7 +5,7 @@
 //! answer takes whether a user exists.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     fmt,
     sync::Arc,
 };
@@ -30,6 +30,8 @@ pub struct Users(Arc<Known>);
 #[derive(Default, PartialEq)]
 struct Known {
     by_name: BTreeMap<Box<str>, User>,
+    /// Why users have no hash that can be used; for whoever asks why they are not let in.
+    faults: BTreeMap<Box<str>, String>,
     /// For those who are not there; `None` while nobody is.
     nobody: Option<User>,
 }
@@ -88,6 +90,11 @@ impl Users {
         self.0.by_name.keys().map(|name| &**name)
     }
 
+    /// Why a user who is there is not among them. Has nothing of the hash.
+    pub(super) fn fault(&self, name: &str) -> Option<&str> {
+        self.0.faults.get(name).map(String::as_str)
+    }
+
     /// The user, or nobody; `None` if there are no users at all.
     pub(super) fn find(&self, name: &str) -> Option<&User> {
         let user = self.0.by_name.get(name);
@@ -110,8 +117,8 @@ impl Serialize for Users {
 #[derive(Default)]
 struct Reading {
     users: BTreeMap<Box<str>, User>,
-    /// Whose first line cannot be used: a later one is not theirs instead.
-    spoilt: BTreeSet<Box<str>>,
+    /// Whose first line cannot be used, and why: a later one is not theirs instead.
+    faults: BTreeMap<Box<str>, String>,
     messages: Vec<String>,
 }
 
@@ -125,13 +132,14 @@ impl Reading {
         let hash = match Hash::parse(hash) {
             Ok(hash) => hash,
             Err(error) => {
-                self.messages.push(format!("{}: {error}", who()));
-                self.spoilt.insert(name.into());
+                let fault = format!("{}: {error}", who());
+                self.messages.push(fault.clone());
+                self.faults.entry(name.into()).or_insert(fault);
                 return;
             }
         };
         let again = "is there already, and the first counts";
-        if self.spoilt.contains(name) {
+        if self.faults.contains_key(name) {
             return self.messages.push(format!("{}: {again}", who()));
         }
         match self.users.entry(name.into()) {
@@ -158,8 +166,11 @@ impl Reading {
             hash: Arc::new(Hash::unmatched(*cost)),
             exists: false,
         });
+        let mut faults = self.faults;
+        faults.retain(|name, _| !self.users.contains_key(name));
         let known = Known {
             by_name: self.users,
+            faults,
             nobody,
         };
         (Users(Arc::new(known)), self.messages)

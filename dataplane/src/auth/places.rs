@@ -60,6 +60,13 @@ impl Places {
         self
     }
 
+    /// The schemes of `Authorization` among them.
+    pub(super) fn schemes(&self) -> Vec<&'static str> {
+        let api_key = self.headers.contains(&header::AUTHORIZATION);
+        let api_key = api_key.then_some("ApiKey");
+        self.schemes.iter().copied().chain(api_key).collect()
+    }
+
     /// The parameters among them.
     pub(super) fn parameters(&self) -> &[String] {
         &self.parameters

@@ -214,3 +214,50 @@ fn vary_is_said_once_and_not_where_the_answer_is_for_all() {
     assert_eq!(said(&answer, ORIGIN), Some("*"));
     assert!(!answer.contains_key("vary"));
 }
+
+#[test]
+fn why_a_preflight_is_not_allowed_is_told_as_it_is_answered() {
+    let cors = compiled(|_| {});
+    let told = |pairs: &[(&'static str, &str)]| {
+        let asked = headers(pairs);
+        let judged = cors.explain(&config(), &Method::OPTIONS, &asked).unwrap();
+        let answer = cors.preflight(&Method::OPTIONS, &asked).unwrap();
+        assert_eq!(judged.allowed, answer.headers().contains_key(ORIGIN));
+        judged.message
+    };
+    let (method, names) = (
+        "access-control-request-method",
+        "access-control-request-headers",
+    );
+    let origin = ("origin", "https://a.example");
+    for (pairs, wanted) in [
+        (
+            &[origin, (method, "PUT"), (names, "x-one")][..],
+            "origin, method and headers are allowed by cors of UpstreamPolicy shop/web",
+        ),
+        (
+            &[("origin", "https://b.example"), (method, "PUT")],
+            r#"the origin "https://b.example" is not one of allowOrigins of UpstreamPolicy shop/web ("https://a.example")"#,
+        ),
+        (
+            &[origin, origin, (method, "PUT")],
+            "the request has more than one Origin",
+        ),
+        (
+            &[origin, (method, "DELETE")],
+            r#"the method "DELETE" is not one of allowMethods of UpstreamPolicy shop/web ("GET" or "PUT")"#,
+        ),
+        (
+            &[origin, (method, "PUT"), (names, "x-one, x-two")],
+            r#"the header "x-two" is not one of allowHeaders of UpstreamPolicy shop/web ("X-One" or "Authorization")"#,
+        ),
+        (
+            &[origin, (method, "PUT"), (names, "x one")],
+            "Access-Control-Request-Headers has what is no name of a header",
+        ),
+    ] {
+        assert_eq!(told(pairs), wanted);
+    }
+    let plain = headers(&[origin]);
+    assert!(cors.explain(&config(), &Method::OPTIONS, &plain).is_none());
+}

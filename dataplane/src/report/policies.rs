@@ -8,7 +8,7 @@ use crate::{
     auth::{AuthGuard, Protection, explain::Wanted},
     config::{self, Access, ObjectRef, RateLimitKey},
     reason::Reason,
-    table::{CompiledRoute, PeerTable},
+    table::{CompiledRoute, PeerTable, Upstream},
 };
 
 /// A policy that cannot let in whom it should.
@@ -102,7 +102,7 @@ pub(super) fn unavailable(table: &PeerTable) -> Vec<Unavailable> {
             Protection::Open => {}
             Protection::AnyOf(guard) => {
                 if asked.insert(route.policy.auth.source())
-                    && let Some(message) = unavailable_methods(guard)
+                    && let Some(message) = unavailable_methods(guard, compiled)
                 {
                     found.insert(Unavailable {
                         object: guard.rules.source.clone(),
@@ -133,9 +133,9 @@ pub(super) fn unavailable(table: &PeerTable) -> Vec<Unavailable> {
     found.into_iter().collect()
 }
 
-fn unavailable_methods(guard: &AuthGuard) -> Option<String> {
+fn unavailable_methods(guard: &AuthGuard, route: &CompiledRoute) -> Option<String> {
     let (mut lost, mut left) = (Vec::new(), Vec::new());
-    for method in guard.wanted() {
+    for method in guard.wanted(service(route)) {
         match method.unavailable {
             Some(why) => lost.push(format!("{}: {why}", method.kind.as_str())),
             None => left.push(method.kind.as_str()),
@@ -162,8 +162,8 @@ pub(super) fn of(route: &CompiledRoute, path: &str) -> PoliciesReport {
             Protection::AnyOf(guard) => Some(AuthReport {
                 source: Some(guard.rules.source.clone()),
                 exempt: guard.exempts(path),
-                methods: guard.wanted().map(method).collect(),
-                unavailable: nobody(guard).unwrap_or_default(),
+                methods: guard.wanted(service(route)).map(method).collect(),
+                unavailable: nobody(guard, route).unwrap_or_default(),
             }),
             Protection::Unavailable(problem) => Some(AuthReport {
                 source: None,
@@ -202,9 +202,15 @@ pub(super) fn refusal(
     (!auth.exempt && !auth.unavailable.is_empty()).then(|| (reason, auth.unavailable.clone()))
 }
 
-fn nobody(guard: &AuthGuard) -> Option<String> {
-    let all = guard.wanted().all(|method| method.unavailable.is_some());
-    all.then(|| unavailable_methods(guard)).flatten()
+fn nobody(guard: &AuthGuard, route: &CompiledRoute) -> Option<String> {
+    let mut methods = guard.wanted(service(route));
+    let all = methods.all(|method| method.unavailable.is_some());
+    all.then(|| unavailable_methods(guard, route)).flatten()
+}
+
+/// The upstream that the external method asks.
+fn service(route: &CompiledRoute) -> Option<&Upstream> {
+    route.authority_service.as_deref()
 }
 
 fn method(wanted: Wanted) -> MethodReport {

@@ -8,15 +8,25 @@ use serde::Serialize;
 use super::{WhyReport, WhyRequest};
 use crate::{
     access,
-    auth::{Asked, Kind, Outcome, Protection, explain::Tried},
+    auth::{Asked, Kind, Outcome, Protection},
+    config::Access,
+    cors::Judged,
     dataplane::Shared,
+    reason::Reason,
     table::CompiledRoute,
 };
 
 /// What came of trying a request.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TrialReport {
+    /// The address that counted, and the entry of `access` that decided; `None` where there is no `access`, or no
+    /// address to try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access: Option<String>,
+    /// What a preflight of CORS is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preflight: Option<PreflightReport>,
     /// The method that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<&'static str>,
@@ -26,7 +36,18 @@ pub struct TrialReport {
     /// Who it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumer: Option<String>,
-    /// The same for people; has nothing of the credential.
+    /// What it found, for people; has nothing of what is secret in the credential.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// What a preflight of CORS is told.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PreflightReport {
+    /// Whether the page may send its request.
+    pub allowed: bool,
+    /// Why, or why not.
     pub message: String,
 }
 
@@ -52,23 +73,12 @@ pub(super) async fn try_request(
     trial: &Trial,
     why: &mut WhyReport,
 ) {
-    if let Some(client) = trial.client
-        && let Err(reject) = access::check(&route.policy.access, client.to_canonical())
-    {
-        let message = format!("{client} may not send requests");
-        why.refuse(reject.reason(), &message);
-        why.trial = Some(TrialReport::of(None, message));
-        return;
-    }
-    if let Some(cors) = &route.cors
-        && cors.preflight(&trial.method, &trial.headers).is_some()
-    {
-        let message = "a preflight of CORS: Hale answers it, and asks nobody who they are";
-        why.trial = Some(TrialReport::of(Some(Outcome::Exempt), message.to_owned()));
-        return;
-    }
-    let Protection::AnyOf(guard) = &route.protection else {
-        return;
+    let mut report = TrialReport::default();
+    let goes_on =
+        admits(route, trial, why, &mut report) && !is_answered(route, trial, why, &mut report);
+    let guard = match &route.protection {
+        Protection::AnyOf(guard) if goes_on => guard,
+        _ => return why.tell(report),
     };
     let path = why.canonical_path.clone().unwrap_or_default();
     let mut headers = trial.headers.clone();
@@ -96,33 +106,55 @@ pub(super) async fn try_request(
     if let Some(reason) = tried.reason {
         why.refuse(reason, &tried.message);
     }
-    why.trial = Some(tried.into());
+    report.method = tried.kind.map(Kind::as_str);
+    report.outcome = tried.outcome.map(Outcome::as_str);
+    report.consumer = tried.consumer.map(|consumer| consumer.to_string());
+    report.message = tried.message;
+    why.tell(report);
+}
+
+/// Whether the client's address may send requests.
+fn admits(
+    route: &CompiledRoute,
+    trial: &Trial,
+    why: &mut WhyReport,
+    report: &mut TrialReport,
+) -> bool {
+    let rules = match (&route.policy.access, trial.client) {
+        (Access::Unavailable(_), _) => return false,
+        (Access::Everybody, _) | (_, None) => return true,
+        (Access::Rules(rules), Some(client)) => (rules, client.to_canonical()),
+    };
+    let (rules, client) = rules;
+    let ruling = access::rule(rules, client);
+    report.access = Some(ruling.words(client, rules));
+    if !ruling.admits() {
+        let message = format!("{client} may not send requests");
+        why.refuse(Reason::AddressDenied, &message);
+    }
+    ruling.admits()
+}
+
+/// Whether it is a preflight, which Hale answers by itself: neither credentials nor peers are asked for.
+fn is_answered(
+    route: &CompiledRoute,
+    trial: &Trial,
+    why: &mut WhyReport,
+    report: &mut TrialReport,
+) -> bool {
+    let cors = route.cors.as_ref().zip(route.policy.cors.as_ref());
+    let judged =
+        cors.and_then(|(cors, config)| cors.explain(config, &trial.method, &trial.headers));
+    let Some(Judged { allowed, message }) = judged else {
+        return false;
+    };
+    why.answer("a preflight of CORS: Hale answers it with 204, and asks nobody who they are");
+    report.preflight = Some(PreflightReport { allowed, message });
+    true
 }
 
 /// Whether a body would follow: a signature may cover it.
 fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
         || (headers.get(header::CONTENT_LENGTH)).is_some_and(|length| length != "0")
-}
-
-impl TrialReport {
-    fn of(outcome: Option<Outcome>, message: String) -> Self {
-        Self {
-            method: None,
-            outcome: outcome.map(Outcome::as_str),
-            consumer: None,
-            message,
-        }
-    }
-}
-
-impl From<Tried> for TrialReport {
-    fn from(tried: Tried) -> Self {
-        Self {
-            method: tried.kind.map(Kind::as_str),
-            outcome: tried.outcome.map(Outcome::as_str),
-            consumer: tried.consumer.map(|consumer| consumer.to_string()),
-            message: tried.message,
-        }
-    }
 }

@@ -56,6 +56,9 @@ pub struct WhyReport {
     /// The upstream that would get it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<UpstreamReport>,
+    /// The upstream that its policy asks about each request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_upstream: Option<UpstreamReport>,
     /// What the policies of the rule say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policies: Option<PoliciesReport>,
@@ -67,11 +70,30 @@ pub struct WhyReport {
 impl WhyReport {
     /// Policies come before the upstream: it is not asked.
     pub(super) fn refuse(&mut self, reason: Reason, message: &str) {
+        self.reason = Some(reason);
+        self.say(message);
+    }
+
+    /// Hale answers by itself, whatever the upstream could do.
+    pub(super) fn answer(&mut self, message: &str) {
+        self.reason = None;
+        self.say(message);
+    }
+
+    /// Takes what came of trying the request, if anything was tried.
+    pub(super) fn tell(&mut self, report: TrialReport) {
+        let is_tried = report.access.is_some()
+            || report.preflight.is_some()
+            || report.outcome.is_some()
+            || !report.message.is_empty();
+        self.trial = is_tried.then_some(report);
+    }
+
+    fn say(&mut self, message: &str) {
         let first = match self.message.starts_with(REDIRECTED) {
             true => REDIRECTED,
             false => "",
         };
-        self.reason = Some(reason);
         self.message = format!("{first}{message}");
     }
 
@@ -128,6 +150,7 @@ pub(crate) fn why(table: &PeerTable, request: &WhyRequest) -> WhyReport {
         message: String::new(),
         nearest: Vec::new(),
         upstream: None,
+        auth_upstream: None,
         policies: None,
         trial: None,
     };
@@ -159,6 +182,9 @@ pub(crate) fn why(table: &PeerTable, request: &WhyRequest) -> WhyReport {
     if let Some((reason, message)) = policies::refusal(route, &policies) {
         why.refuse(reason, &message);
     }
+    let asks = policies.auth.as_ref().is_some_and(|auth| !auth.exempt);
+    let service = route.authority_service.as_ref().filter(|_| asks);
+    why.auth_upstream = service.map(|upstream| upstream_report(upstream));
     why.policies = Some(policies);
     why
 }

@@ -38,3 +38,4 @@ mod signing;
 mod tls;
 mod told;
 mod upgrade;
+mod why;

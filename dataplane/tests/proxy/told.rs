@@ -313,7 +313,10 @@ async fn why_names_the_policy_and_says_why_a_credential_is_refused() {
     let message = "no consumer of the Secret has this key";
     assert_eq!(
         wrong["trial"],
-        json!({"method": "apiKey", "outcome": "UnknownConsumer", "message": message})
+        json!({
+            "access": "192.0.2.7, which is in allow of UpstreamPolicy shop/office, by 192.0.2.0/24",
+            "method": "apiKey", "outcome": "UnknownConsumer", "message": message,
+        })
     );
     assert!(!wrong.to_string().contains(WRONG));
 

@@ -18,7 +18,7 @@ const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 /// The parameter that must not go upstream.
 pub(super) const SIGNATURE: &str = "X-Amz-Signature";
 /// Seven days, in seconds.
-const LONGEST: i64 = 604_800;
+pub(super) const LONGEST: i64 = 604_800;
 
 /// `Credential`: an access key and what its signing key is derived from.
 struct Scope<'a> {
@@ -95,6 +95,11 @@ fn header_time<'a>(request: &Signed<'a>, names: &[&str]) -> Result<(Cow<'a, str>
     };
     let time = jiff::Timestamp::from_second(at).map_err(|_| Malformed)?;
     Ok((time.strftime("%Y%m%dT%H%M%SZ").to_string().into(), at))
+}
+
+/// Whether a `Credential` is written as it should be.
+pub(super) fn is_scope(credential: &str) -> bool {
+    Scope::read(credential).is_ok()
 }
 
 /// What a presigned URL says.

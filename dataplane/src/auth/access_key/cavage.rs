@@ -17,10 +17,10 @@ use crate::{auth::Outcome, config::SignedBody};
 
 /// What the header says.
 #[derive(Default)]
-struct Told<'a> {
+pub(super) struct Told<'a> {
     key_id: Option<&'a str>,
-    algorithm: Option<&'a str>,
-    headers: Option<&'a str>,
+    pub(super) algorithm: Option<&'a str>,
+    pub(super) headers: Option<&'a str>,
     signature: Option<&'a str>,
     created: Option<&'a str>,
     expires: Option<&'a str>,
@@ -144,7 +144,7 @@ fn seconds(text: &str) -> Result<i64, Malformed> {
 
 impl<'a> Told<'a> {
     /// `name="value"` and `name=number`, separated by commas; each name once.
-    fn read(text: &'a str) -> Result<Self, Malformed> {
+    pub(super) fn read(text: &'a str) -> Result<Self, Malformed> {
         let mut told = Self::default();
         let mut rest = text;
         loop {

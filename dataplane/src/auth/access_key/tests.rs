@@ -1,5 +1,6 @@
 //! Signatures of independent clients, and what becomes of them when anything is changed.
 
+mod explained;
 mod spellings;
 
 use std::time::Duration;

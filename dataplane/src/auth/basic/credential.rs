@@ -46,6 +46,40 @@ pub(super) fn find(headers: &HeaderMap) -> Claim {
     }
 }
 
+/// Why what was given cannot be read, in words.
+pub(super) fn fault(headers: &HeaderMap) -> Option<&'static str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (first, second) = (values.next()?, values.next());
+    if second.is_some() {
+        return Some("Authorization is there more than once, and one is Basic");
+    }
+    let rest = encoded(first)?.strip_prefix(b" ").unwrap_or_default();
+    let encoded = rest.trim_ascii_start();
+    if encoded.is_empty() {
+        return Some("nothing follows the word Basic and a space");
+    }
+    if encoded.len() > LONGEST {
+        return Some("what follows the word Basic has more than 4 KiB");
+    }
+    let Ok(text) = STANDARD.decode(encoded) else {
+        return Some("what follows the word Basic is not base64");
+    };
+    let Some(colon) = memchr::memchr(b':', &text) else {
+        return Some("there is no colon between user and password");
+    };
+    if text.iter().any(u8::is_ascii_control) {
+        return Some("user or password have a control character: an end of line, perhaps");
+    }
+    match text.get(..colon).map(std::str::from_utf8)? {
+        Ok("") => Some("the name of the user is empty"),
+        Ok(user) if user.len() > LONGEST_NAME => {
+            Some("the name of the user has more than 255 bytes")
+        }
+        Ok(_) => None,
+        Err(_) => Some("the name of the user is not UTF-8"),
+    }
+}
+
 /// What follows the word `Basic`, or `None` if the scheme is another.
 fn encoded(value: &HeaderValue) -> Option<&[u8]> {
     let value = value.as_bytes();
@@ -174,6 +208,7 @@ mod tests {
             &long,
         ] {
             assert_eq!(read(&[value]), Some(None), "{value}");
+            assert!(why(&[value]).is_some(), "{value}");
         }
         let latin = format!("Basic {}", STANDARD.encode(b"\xe4:b"));
         assert_eq!(read(&[&latin]), Some(None));
@@ -183,6 +218,26 @@ mod tests {
             ["Bearer x", "Basic YTpi"],
         ] {
             assert_eq!(read(&pair), Some(None), "{pair:?}");
+            let wanted = "Authorization is there more than once, and one is Basic";
+            assert_eq!(why(&pair), Some(wanted), "{pair:?}");
         }
+        for (text, wanted) in [
+            ("alice", "there is no colon between user and password"),
+            (
+                "alice:secret\n",
+                "user or password have a control character: an end of line, perhaps",
+            ),
+            (":secret", "the name of the user is empty"),
+        ] {
+            assert_eq!(why(&[&basic(text)]), Some(wanted));
+        }
+    }
+
+    fn why(values: &[&str]) -> Option<&'static str> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::AUTHORIZATION, value.parse().unwrap());
+        }
+        fault(&headers)
     }
 }

@@ -139,3 +139,23 @@ fn a_realm_cannot_end_its_quotes() {
         assert_eq!(challenge(realm), wanted);
     }
 }
+
+#[test]
+fn a_user_whose_line_cannot_be_used_is_told_apart_from_nobody() {
+    let sesame = "{SHA}CEo1Ae3vaEXy8eQZjsOiuBz1xrw=";
+    let text = format!("alice:{sesame}\nbob:plain-secret\nalice:another-secret\n");
+    let basic = Basic::compile(&config(users(text.as_bytes())), None);
+    let told = |user: &str| {
+        let mut headers = HeaderMap::new();
+        let value = format!("Basic {}", STANDARD.encode(format!("{user}:guess")));
+        headers.insert(http::header::AUTHORIZATION, value.parse().unwrap());
+        basic.explain(&headers, Outcome::UnknownConsumer)
+    };
+    let bob = told("bob").unwrap();
+    assert!(
+        bob.starts_with("the Secret has this user, but cannot let them in: line 2: user \"bob\": the password is not hashed"),
+        "{bob}"
+    );
+    assert!(!bob.contains("secret") && !bob.contains("guess"), "{bob}");
+    assert_eq!((told("alice"), told("carol")), (None, None));
+}

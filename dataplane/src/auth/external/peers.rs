@@ -193,9 +193,9 @@ fn no_peer(upstream: &Upstream) -> String {
     let counts: Vec<String> = counts
         .map(|(reason, count)| format!("{count} {reason}"))
         .collect();
-    format!(
-        "none of {} peers can be asked: {}",
-        peers.total,
-        counts.join(", ")
-    )
+    let counts = counts.join(", ");
+    match peers.total {
+        1 => format!("its only peer cannot be asked: {counts}"),
+        total => format!("none of {total} peers can be asked: {counts}"),
+    }
 }

@@ -31,6 +31,24 @@ pub(super) fn named(name: &str) -> Option<JwtAlgorithm> {
     })
 }
 
+/// As a token names it.
+pub(super) const fn name(algorithm: JwtAlgorithm) -> &'static str {
+    match algorithm {
+        JwtAlgorithm::Rs256 => "RS256",
+        JwtAlgorithm::Rs384 => "RS384",
+        JwtAlgorithm::Rs512 => "RS512",
+        JwtAlgorithm::Ps256 => "PS256",
+        JwtAlgorithm::Ps384 => "PS384",
+        JwtAlgorithm::Ps512 => "PS512",
+        JwtAlgorithm::Es256 => "ES256",
+        JwtAlgorithm::Es384 => "ES384",
+        JwtAlgorithm::EdDsa => "EdDSA",
+        JwtAlgorithm::Hs256 => "HS256",
+        JwtAlgorithm::Hs384 => "HS384",
+        JwtAlgorithm::Hs512 => "HS512",
+    }
+}
+
 /// Those of an RSA key.
 pub(super) const RSA: [(JwtAlgorithm, &RsaParameters); 6] = [
     (JwtAlgorithm::Rs256, &RSA_PKCS1_2048_8192_SHA256),

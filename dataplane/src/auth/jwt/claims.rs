@@ -10,7 +10,7 @@ use crate::config;
 /// From here on a date is none: the year 10000.
 const NO_DATE: u64 = 253_402_300_800;
 /// Bytes of a consumer's name.
-const CONSUMER: usize = 255;
+pub(super) const CONSUMER: usize = 255;
 /// From here on floating point leaves integers out.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
@@ -80,7 +80,7 @@ fn in_time(claims: &Json, skew: Duration, now: u64) -> Result<u64, Outcome> {
 }
 
 /// Seconds since 1970 (RFC 7519 §2), which may have a fraction.
-fn date(claims: &Json, name: &str) -> Result<Option<u64>, Outcome> {
+pub(super) fn date(claims: &Json, name: &str) -> Result<Option<u64>, Outcome> {
     match claims.get(name) {
         None => Ok(None),
         Some(Json::Unsigned(date)) if *date < NO_DATE => Ok(Some(*date)),
@@ -92,7 +92,7 @@ fn date(claims: &Json, name: &str) -> Result<Option<u64>, Outcome> {
     }
 }
 
-fn audience(claims: &Json, wanted: &[String]) -> Result<(), Outcome> {
+pub(super) fn audience(claims: &Json, wanted: &[String]) -> Result<(), Outcome> {
     let is_wanted = |audience: &str| wanted.iter().any(|wanted| wanted == audience);
     let found = match claims.get("aud") {
         _ if wanted.is_empty() => true,
@@ -112,7 +112,7 @@ fn audience(claims: &Json, wanted: &[String]) -> Result<(), Outcome> {
     }
 }
 
-fn has(claims: &Json, wanted: &config::RequiredClaim) -> bool {
+pub(super) fn has(claims: &Json, wanted: &config::RequiredClaim) -> bool {
     let is_wanted = |value: &Json| {
         value
             .plain()
@@ -127,7 +127,7 @@ fn has(claims: &Json, wanted: &config::RequiredClaim) -> bool {
 }
 
 /// `scope` of RFC 8693, and the `scp` of others; each may be text with spaces or an array.
-fn has_scopes(claims: &Json, wanted: &[String]) -> bool {
+pub(super) fn has_scopes(claims: &Json, wanted: &[String]) -> bool {
     let said = || {
         ["scope", "scp"]
             .into_iter()
@@ -142,7 +142,7 @@ fn has_scopes(claims: &Json, wanted: &[String]) -> bool {
     })
 }
 
-fn consumer(claim: Option<&Json>) -> Result<Option<Arc<str>>, Outcome> {
+pub(super) fn consumer(claim: Option<&Json>) -> Result<Option<Arc<str>>, Outcome> {
     let name = match claim {
         None | Some(Json::Null) => return Ok(None),
         Some(Json::String(name)) => name,
@@ -156,7 +156,7 @@ fn consumer(claim: Option<&Json>) -> Result<Option<Arc<str>>, Outcome> {
 }
 
 /// The value of a header. Objects, nulls and arrays that hold them have none.
-fn header(claim: &Json) -> Result<Option<HeaderValue>, Outcome> {
+pub(super) fn header(claim: &Json) -> Result<Option<HeaderValue>, Outcome> {
     let text = match claim {
         Json::Null | Json::Object(_) => return Ok(None),
         Json::Array(values) => {

@@ -8,7 +8,7 @@ use super::{super::Outcome, algorithm, json::Json};
 use crate::config::JwtAlgorithm;
 
 /// Bytes of a token.
-const TOKEN: usize = 16 * 1024;
+pub(super) const TOKEN: usize = 16 * 1024;
 /// Bytes of its header, decoded.
 const HEADER: usize = 2 * 1024;
 /// Bytes of a `kid`.
@@ -100,7 +100,7 @@ impl<'a> Token<'a> {
 }
 
 /// The alphabet of RFC 4648 §5, no padding, no spare bits.
-fn decode(part: &str) -> Result<Vec<u8>, Outcome> {
+pub(super) fn decode(part: &str) -> Result<Vec<u8>, Outcome> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Outcome::Malformed)
 }
 
