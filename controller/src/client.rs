@@ -67,7 +67,8 @@ pub async fn status(args: &StatusArgs) -> Result<ExitCode, ClientError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `hale why URL`. The exit code is 0 where the request would be served, and 2 where not.
+/// `hale why URL`. The exit code is 0 where the request would be served (of a preflight: where it is allowed), and 2
+/// where not.
 pub async fn why(args: &WhyArgs) -> Result<ExitCode, ClientError> {
     if has_userinfo(&args.url) {
         return Err(ClientError::Userinfo);
@@ -94,7 +95,7 @@ pub async fn why(args: &WhyArgs) -> Result<ExitCode, ClientError> {
             print(&why_text::write(&args.url, &why, now))?;
         }
     }
-    Ok(if why.reason.is_none() {
+    Ok(if why.is_served() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(2)

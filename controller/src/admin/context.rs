@@ -1,8 +1,9 @@
 //! What the controller adds to `hale why`: Ingresses for the host that are not served, and what is wrong with the
 //! objects that the answer depends on. The dataplane knows only what was served in the end.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
+use hale_crds::TargetKind;
 use hale_dataplane::{
     config::{HostPattern, ObjectRef},
     reason::Reason,
@@ -17,7 +18,7 @@ use crate::{
     cluster::key,
     publish::Published,
     settings::ObjectKey,
-    translate::{TargetOutcome, why_not_ours},
+    translate::{AcceptedReason, PolicyOutcome, TargetOutcome, why_not_ours},
 };
 
 /// Lines of each kind that people still read.
@@ -30,9 +31,37 @@ pub struct Context {
     /// Ingresses for the host that are not served, why, and what to do; the nearest host first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_served: Vec<FindingLine>,
-    /// What is wrong with the objects that the answer depends on.
+    /// How many more there are.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub more_not_served: usize,
+    /// What is wrong with the objects that the answer depends on; the nearest object first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<FindingLine>,
+    /// How many more there are.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub more_findings: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// How near an object is to an answer; the nearest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Nearness {
+    /// The Ingress that has the rule, and the policies that the dataplane names.
+    Named,
+    /// A policy for that Ingress.
+    IngressPolicy,
+    /// A policy for the port or the Service that the rule leads to.
+    ServicePolicy,
+    /// That Service.
+    Service,
+    /// The Service that a policy asks.
+    Asked,
+    /// Another Ingress for the host, by how well it fits.
+    Ingress(u8),
 }
 
 /// Looks for what belongs to an answer.
@@ -42,10 +71,105 @@ pub(super) fn of(
     why: &WhyReport,
     now: Timestamp,
 ) -> Context {
+    let mut involved = involved(published, why);
+    let not_served = ingresses(published, request, why, &mut involved);
+    let mut findings: Vec<(Nearness, FindingLine)> = published
+        .findings(now)
+        .filter_map(|finding| {
+            let near = *involved.get(&finding.object)?;
+            Some((near, FindingLine::from(&*finding)))
+        })
+        .collect();
+    // Stable: what is equally near stays in the order of objects.
+    findings.sort_by_key(|(near, _)| *near);
+    let (not_served, more_not_served) = nearest(not_served);
+    let (findings, more_findings) = nearest(findings);
+    Context {
+        not_served,
+        more_not_served,
+        findings,
+        more_findings,
+    }
+}
+
+/// The first lines, and how many there are besides.
+fn nearest<N>(lines: Vec<(N, FindingLine)>) -> (Vec<FindingLine>, usize) {
+    let more = lines.len().saturating_sub(MOST);
+    let lines = lines.into_iter().map(|(_, line)| line).take(MOST);
+    (lines.collect(), more)
+}
+
+/// Objects that the answer depends on: those that it names, and the policies for just this rule, whether they are in
+/// force or lost to others. Policies of other Ingresses before the same Service say nothing of it.
+fn involved(published: &Published, why: &WhyReport) -> BTreeMap<ObjectRef, Nearness> {
+    let mut involved = BTreeMap::new();
+    let mut add = |object: ObjectRef, near: Nearness| {
+        let known = involved.entry(object).or_insert(near);
+        *known = near.min(*known);
+    };
+    if let Some(source) = &why.source {
+        add(source.clone(), Nearness::Named);
+    }
+    for source in why.policies.iter().flat_map(|it| it.sources()) {
+        add(source.clone(), Nearness::Named);
+    }
+    for (upstream, near) in [
+        (&why.upstream, Nearness::Service),
+        (&why.auth_upstream, Nearness::Asked),
+    ] {
+        if let Some(upstream) = upstream {
+            let service = ObjectKey::new(&*upstream.id.namespace, &*upstream.id.service);
+            add(reference("Service", &service), near);
+        }
+    }
+    for outcome in &published.translation.policies {
+        let near = |target: &TargetOutcome| match target.target.kind {
+            TargetKind::Ingress => {
+                is_source(why, outcome, target).then_some(Nearness::IngressPolicy)
+            }
+            TargetKind::Service => {
+                is_service(why, outcome, target).then_some(Nearness::ServicePolicy)
+            }
+        };
+        if let Some(near) = outcome.targets.iter().filter_map(near).min() {
+            let key = ObjectKey::new(&*outcome.namespace, &*outcome.name);
+            add(reference("UpstreamPolicy", &key), near);
+        }
+    }
+    involved
+}
+
+/// Whether a target is the Ingress that has the rule.
+fn is_source(why: &WhyReport, policy: &PolicyOutcome, target: &TargetOutcome) -> bool {
+    why.source.as_ref().is_some_and(|source| {
+        source.kind == "Ingress"
+            && *source.namespace == *policy.namespace
+            && *source.name == *target.target.name
+    })
+}
+
+/// Whether a target is the Service that the rule leads to, or its port, or one that the Service does not have: that
+/// may keep everybody out of the others.
+fn is_service(why: &WhyReport, policy: &PolicyOutcome, target: &TargetOutcome) -> bool {
+    why.upstream.as_ref().is_some_and(|upstream| {
+        let port = target.target.section_name.as_deref();
+        *upstream.id.namespace == *policy.namespace
+            && *upstream.id.service == *target.target.name
+            && (port.is_none_or(|port| port == &*upstream.id.port)
+                || target.accepted.reason == AcceptedReason::TargetNotFound)
+    })
+}
+
+/// The Ingresses for the host: those that are not served, the nearest first; the others are involved.
+fn ingresses(
+    published: &Published,
+    request: &WhyRequest,
+    why: &WhyReport,
+    involved: &mut BTreeMap<ObjectRef, Nearness>,
+) -> Vec<(u8, FindingLine)> {
     let host = request.host.trim_end_matches('.').to_ascii_lowercase();
     let unrouted = why.reason == Some(Reason::NoRoute);
     let mut not_served = Vec::new();
-    let mut involved: BTreeSet<ObjectRef> = why.source.iter().cloned().collect();
     for ingress in published.cluster.ingresses() {
         // A rule for every host is near only where nothing else is.
         let Some(distance) = distance(ingress, &host).filter(|at| unrouted || *at < 2) else {
@@ -62,46 +186,14 @@ pub(super) fn of(
                 },
             )),
             None => {
-                involved.insert(object);
+                involved
+                    .entry(object)
+                    .or_insert(Nearness::Ingress(distance));
             }
         }
     }
     not_served.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.object.cmp(&b.1.object)));
-    let policies = why.policies.iter();
-    involved.extend(policies.flat_map(|policies| policies.sources().cloned()));
-    if let Some(upstream) = &why.upstream {
-        let service = ObjectKey::new(&*upstream.id.namespace, &*upstream.id.service);
-        involved.insert(reference("Service", &service));
-    }
-    for outcome in &published.translation.policies {
-        let about = |target: &TargetOutcome| {
-            let key = ObjectKey::new(&*outcome.namespace, &*target.target.name);
-            let target_object = reference(target.target.kind.as_str(), &key);
-            let reached = why
-                .upstream
-                .as_ref()
-                .is_some_and(|upstream| target.upstreams.contains(&upstream.id));
-            reached || involved.contains(&target_object)
-        };
-        if outcome.targets.iter().any(about) {
-            let key = ObjectKey::new(&*outcome.namespace, &*outcome.name);
-            involved.insert(reference("UpstreamPolicy", &key));
-        }
-    }
-    let findings = published
-        .findings(now)
-        .filter(|finding| involved.contains(&finding.object))
-        .map(|finding| FindingLine::from(&*finding))
-        .take(MOST)
-        .collect();
-    Context {
-        not_served: not_served
-            .into_iter()
-            .map(|(_, line)| line)
-            .take(MOST)
-            .collect(),
-        findings,
-    }
+    not_served
 }
 
 /// How well an Ingress fits a host: 0 by name, 1 by a wildcard, 2 because it takes every host; `None` not at all.
@@ -137,134 +229,4 @@ fn reference(kind: &'static str, key: &ObjectKey) -> ObjectRef {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use std::sync::Arc;
-
-    use hale_dataplane::{AccessLog, Dataplane, Options};
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::{
-        cluster::{Cluster, Objects},
-        settings::Settings,
-        translate::translate,
-    };
-
-    fn ingress(name: &str, class: Option<&str>, host: &str, path: &str, age: u32) -> Arc<Ingress> {
-        let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
-        let value = json!({
-            "metadata": {"namespace": "shop", "name": name, "creationTimestamp": format!("2026-01-{age:02}T00:00:00Z")},
-            "spec": {"ingressClassName": class, "rules": [{"host": host, "http": {"paths": [
-                {"path": path, "pathType": "Prefix", "backend": backend}]}}]},
-        });
-        Arc::new(serde_json::from_value(value).unwrap())
-    }
-
-    fn class(name: &str, controller: &str) -> Value {
-        json!({"metadata": {"name": name}, "spec": {"controller": controller}})
-    }
-
-    /// What is told of a URL's host and path.
-    fn told(
-        objects: Objects,
-        host: &str,
-        path: &str,
-    ) -> (Option<Reason>, Vec<String>, Vec<String>) {
-        let settings = Settings::default();
-        let cluster = Cluster::new(objects);
-        let translation = translate(&cluster, &settings);
-        let dataplane = Dataplane::start(Options {
-            http: vec![([127, 0, 0, 1], 0).into()],
-            https: Vec::new(),
-            workers: 1,
-            access_log: AccessLog::Off,
-            ..Options::default()
-        })
-        .unwrap();
-        dataplane.publish(translation.config.clone());
-        let published = Published {
-            sequence: 1,
-            cluster,
-            translation,
-            settings,
-            read_findings: Vec::new(),
-        };
-        let request = WhyRequest {
-            https: false,
-            host: host.to_owned(),
-            path: path.to_owned(),
-        };
-        let why = dataplane.why(&request).unwrap();
-        let context = of(&published, &request, &why, Timestamp::UNIX_EPOCH);
-        let lines = |lines: Vec<FindingLine>| {
-            let line =
-                |line: FindingLine| format!("{} {}: {}", line.object, line.reason, line.message);
-            lines.into_iter().map(line).collect::<Vec<_>>()
-        };
-        (
-            why.reason,
-            lines(context.not_served),
-            lines(context.findings),
-        )
-    }
-
-    #[test]
-    fn a_404_names_the_ingresses_that_were_not_taken_and_why() {
-        let objects = || Objects {
-            ingresses: vec![
-                ingress("classless", None, "shop.example", "/", 1),
-                ingress("unknown", Some("hail"), "shop.example", "/", 1),
-                ingress("theirs", Some("nginx"), "*.example", "/", 1),
-                ingress("elsewhere", None, "other.example", "/", 1),
-                ingress("invalid", Some("hale"), "shop.example", "no-slash", 1),
-            ],
-            ingress_classes: [
-                class("hale", "hale-ingress.io/controller"),
-                class("nginx", "k8s.io/ingress-nginx"),
-            ]
-            .map(|class| Arc::new(serde_json::from_value(class).unwrap()))
-            .to_vec(),
-            ..Objects::default()
-        };
-        let (reason, not_served, findings) = told(objects(), "shop.example", "/cart");
-        assert_eq!(reason, Some(Reason::NoRoute));
-        assert_eq!(
-            not_served,
-            [
-                "Ingress shop/classless IngressNotOurs: it names no class, and no default class is Hale's: set spec.ingressClassName to hale",
-                "Ingress shop/unknown IngressNotOurs: there is no IngressClass hail, which it names: set spec.ingressClassName to hale",
-                "Ingress shop/theirs IngressNotOurs: its class nginx belongs to the controller k8s.io/ingress-nginx, not to hale-ingress.io/controller: set spec.ingressClassName to hale",
-            ]
-        );
-        assert_eq!(findings.len(), 1, "{findings:?}");
-        assert!(
-            findings[0].starts_with("Ingress shop/invalid PathInvalid: "),
-            "{findings:?}"
-        );
-        let (_, not_served, _) = told(objects(), "nobody.test", "/");
-        assert_eq!(not_served, Vec::<String>::new());
-    }
-
-    #[test]
-    fn who_lost_a_host_is_told_beside_the_winner() {
-        let objects = Objects {
-            ingresses: vec![
-                ingress("older", Some("hale"), "shop.example", "/", 1),
-                ingress("younger", Some("hale"), "shop.example", "/", 2),
-            ],
-            ..Objects::default()
-        };
-        let (reason, not_served, findings) = told(objects, "SHOP.example.", "/cart");
-        assert_eq!(
-            (reason, not_served.len()),
-            (Some(Reason::ServiceNotFound), 0)
-        );
-        assert_eq!(
-            findings,
-            [
-                "Ingress shop/older ServiceNotFound: Service shop/web does not exist",
-                "Ingress shop/younger HostConflict: host shop.example, path / is not served for this Ingress: Ingress shop/older came first",
-            ]
-        );
-    }
-}
+mod tests;

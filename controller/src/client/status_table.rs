@@ -37,17 +37,22 @@ pub(super) fn write(status: &Status, filter: Option<&str>, now: Timestamp) -> St
     if filter.is_none() {
         let title = "Policies that do not let in whom they should";
         write_findings(&mut text, title, &status.unavailable);
-        write_findings(&mut text, "Findings", &status.findings);
+        let told = |finding: &&Finding| !is_told(finding, &status.unavailable);
+        write_findings(&mut text, "Findings", status.findings.iter().filter(told));
     }
     text
 }
 
 /// Findings below a title; nothing where there are none.
-pub(super) fn write_findings(text: &mut String, title: &str, findings: &[Finding]) {
-    if findings.is_empty() {
-        return;
+pub(super) fn write_findings<'a>(
+    text: &mut String,
+    title: &str,
+    findings: impl IntoIterator<Item = &'a Finding>,
+) {
+    let mut findings = findings.into_iter().peekable();
+    if findings.peek().is_some() {
+        let _ = writeln!(text, "\n{title}");
     }
-    let _ = writeln!(text, "\n{title}");
     for finding in findings {
         let _ = writeln!(
             text,
@@ -55,6 +60,23 @@ pub(super) fn write_findings(text: &mut String, title: &str, findings: &[Finding
             finding.object, finding.reason, finding.message
         );
     }
+}
+
+/// Whether the lines of policies that let nobody in say already all that a finding says, but for the fields.
+fn is_told(finding: &Finding, unavailable: &[Finding]) -> bool {
+    let told = unavailable.iter().filter(|line| {
+        let named = line.message.strip_prefix(finding.object.as_str());
+        line.object == finding.object || named.is_some_and(|rest| rest.starts_with(": "))
+    });
+    let told: Vec<&str> = told.map(|line| line.message.as_str()).collect();
+    let mut faults = finding.message.split("; ").map(|fault| {
+        // `auth.anyOf[0].apiKey: ` is where, and what follows it is what.
+        let place = fault.split_once(": ");
+        place
+            .filter(|(field, _)| field.starts_with("auth") || field.starts_with("access"))
+            .map_or(fault, |(_, what)| what)
+    });
+    !told.is_empty() && faults.all(|fault| told.iter().any(|line| line.contains(fault)))
 }
 
 fn headline(status: &Status, now: Timestamp) -> String {
@@ -72,16 +94,18 @@ fn headline(status: &Status, now: Timestamp) -> String {
         ),
         None => "no table yet".to_owned(),
     };
+    let upstreams = match status.upstreams.len() {
+        1 => "1 upstream".to_owned(),
+        many => format!("{many} upstreams"),
+    };
     let (mut peers, mut serving) = (0, 0);
     for upstream in &status.upstreams {
         peers += upstream.peers.len();
         serving += upstream.peers.iter().filter(|peer| peer.serving).count();
     }
     format!(
-        "Hale {} {}{role} | {table} | {} upstreams, {serving}/{peers} peers serving\n",
-        status.version,
-        status.phase,
-        status.upstreams.len(),
+        "Hale {} {}{role} | {table} | {upstreams}, {serving}/{peers} peers serving\n",
+        status.version, status.phase,
     )
 }
 

@@ -93,8 +93,11 @@ pub(super) struct Why {
     pub(super) message: String,
     pub(super) nearest: Vec<String>,
     pub(super) not_served: Vec<Finding>,
+    pub(super) more_not_served: usize,
     pub(super) findings: Vec<Finding>,
+    pub(super) more_findings: usize,
     pub(super) upstream: Option<Upstream>,
+    pub(super) auth_upstream: Option<Upstream>,
     pub(super) policies: Policies,
     pub(super) trial: Option<Trial>,
 }
@@ -140,8 +143,29 @@ pub(super) struct Method {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Trial {
+    pub(super) access: Option<String>,
+    pub(super) preflight: Option<Preflight>,
     pub(super) method: Option<String>,
     pub(super) outcome: Option<String>,
     pub(super) consumer: Option<String>,
     pub(super) message: String,
+}
+
+/// What a preflight of CORS is told.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Preflight {
+    pub(super) allowed: bool,
+    pub(super) message: String,
+}
+
+impl Why {
+    /// Whether the request would be served; of a preflight, whether the request that it asks for may be sent.
+    pub(super) fn is_served(&self) -> bool {
+        let preflight = self
+            .trial
+            .as_ref()
+            .and_then(|trial| trial.preflight.as_ref());
+        self.reason.is_none() && preflight.is_none_or(|preflight| preflight.allowed)
+    }
 }

@@ -6,27 +6,18 @@ use jiff::Timestamp;
 
 use super::{
     status_table,
-    view::{Auth, Policies, Trial, Why},
+    view::{Auth, Trial, Why},
 };
 
 /// The whole answer as text.
 pub(super) fn write(url: &str, why: &Why, now: Timestamp) -> String {
     let mut text = String::new();
-    let guarded = (why.policies.auth.as_ref()).is_some_and(|auth| !auth.exempt);
-    let verdict = match &why.reason {
-        Some(reason) => format!("would be refused: {reason}"),
-        // Nobody was asked, so nobody said no.
-        None if guarded && decided(why.trial.as_ref()).is_none() => {
-            "would be served to whom the policy lets in".to_owned()
-        }
-        None => "would be served".to_owned(),
-    };
     // The query may hold a credential.
     let (plain, query) = match url.split_once('?') {
         Some((plain, _)) => (plain, "?…"),
         None => (url, ""),
     };
-    let _ = writeln!(text, "{plain}{query} {verdict}");
+    let _ = writeln!(text, "{plain}{query} {}", verdict(why));
     if !why.message.is_empty() {
         let _ = writeln!(text, "  {}", why.message);
     }
@@ -44,9 +35,9 @@ pub(super) fn write(url: &str, why: &Why, now: Timestamp) -> String {
         "upstream",
         why.upstream.as_ref().map(|upstream| upstream.id.as_str()),
     );
-    write_policies(&mut text, &why.policies);
+    write_policies(&mut text, why);
     if let Some(trial) = &why.trial {
-        write_trial(&mut text, trial);
+        write_trial(&mut text, trial, &why.message);
     }
     if !why.nearest.is_empty() {
         text.push_str("\nNearest rules\n");
@@ -54,26 +45,61 @@ pub(super) fn write(url: &str, why: &Why, now: Timestamp) -> String {
             let _ = writeln!(text, "  {rule}");
         }
     }
-    if let Some(upstream) = &why.upstream {
+    // First the one that decides: the policy's service is asked before the route's.
+    let asked = why.auth_upstream.as_ref();
+    for upstream in asked.into_iter().chain(&why.upstream) {
         status_table::write_one(&mut text, upstream, now);
     }
-    status_table::write_findings(
-        &mut text,
-        "Ingresses for this host that are not served",
-        &why.not_served,
-    );
+    let title = "Ingresses for this host that are not served";
+    status_table::write_findings(&mut text, title, &why.not_served);
+    if why.more_not_served > 0 {
+        let _ = writeln!(text, "  and {} more", why.more_not_served);
+    }
     status_table::write_findings(&mut text, "Findings", &why.findings);
+    if why.more_findings > 0 {
+        let _ = writeln!(
+            text,
+            "  and {} more: hale status has all",
+            why.more_findings
+        );
+    }
     text
 }
 
-/// What was found, if somebody looked.
-fn decided(trial: Option<&Trial>) -> Option<&str> {
-    trial?.outcome.as_deref()
+/// What would become of the request, and what that still depends on: nobody said no where nobody was asked.
+fn verdict(why: &Why) -> String {
+    let trial = why.trial.as_ref();
+    if let Some(reason) = &why.reason {
+        return format!("would be refused: {reason}");
+    }
+    if let Some(preflight) = trial.and_then(|trial| trial.preflight.as_ref()) {
+        return match preflight.allowed {
+            true => "would be answered by Hale: the preflight is allowed".to_owned(),
+            false => "would be answered by Hale: the preflight is NOT allowed".to_owned(),
+        };
+    }
+    let auth = why.policies.auth.as_ref();
+    let guarded = auth.is_some_and(|auth| !auth.exempt)
+        && trial.and_then(|trial| trial.outcome.as_deref()).is_none();
+    let from =
+        why.policies.access.is_some() && trial.and_then(|trial| trial.access.as_deref()).is_none();
+    match (guarded, from) {
+        (false, false) => "would be served",
+        (true, false) => "would be served to whom the policy lets in",
+        (false, true) => {
+            "would be served to client addresses that the policy lets in: try --client ADDRESS"
+        }
+        (true, true) => {
+            "would be served to whom the policy lets in, at client addresses that it lets in: try --client ADDRESS"
+        }
+    }
+    .to_owned()
 }
 
-fn write_policies(text: &mut String, policies: &Policies) {
+fn write_policies(text: &mut String, why: &Why) {
+    let policies = &why.policies;
     if let Some(auth) = &policies.auth {
-        write_auth(text, auth);
+        write_auth(text, auth, &why.message);
     }
     for (name, section) in [
         ("access", &policies.access),
@@ -82,18 +108,22 @@ fn write_policies(text: &mut String, policies: &Policies) {
     ] {
         if let Some(section) = section {
             let source = section.source.as_deref().unwrap_or("UNAVAILABLE");
-            let _ = writeln!(text, "  {name:<9} {source}: {}", section.message);
+            let _ = write!(text, "  {name:<9} {source}");
+            if section.source.is_some() || !is_said(&section.message, &why.message) {
+                let _ = write!(text, ": {}", section.message);
+            }
+            text.push('\n');
         }
     }
 }
 
-fn write_auth(text: &mut String, auth: &Auth) {
+fn write_auth(text: &mut String, auth: &Auth, said: &str) {
     let source = auth.source.as_deref().unwrap_or("UNAVAILABLE");
     let _ = write!(text, "  {:<9} {source}", "auth");
     if auth.exempt {
         text.push_str(", and the path is exempt");
     }
-    if auth.source.is_none() {
+    if auth.source.is_none() && !is_said(&auth.unavailable, said) {
         let _ = write!(text, ": {}", auth.unavailable);
     }
     text.push('\n');
@@ -106,15 +136,35 @@ fn write_auth(text: &mut String, auth: &Auth) {
     }
 }
 
-fn write_trial(text: &mut String, trial: &Trial) {
+/// Whether the head of the answer, which may begin with the redirect, has the sentence already: once is enough.
+fn is_said(sentence: &str, said: &str) -> bool {
+    !sentence.is_empty() && said.ends_with(sentence)
+}
+
+fn write_trial(text: &mut String, trial: &Trial, said: &str) {
+    let mut name = "tried";
+    let mut line = |what: &str| {
+        let _ = writeln!(text, "  {:<9} {what}", std::mem::take(&mut name));
+    };
+    if let Some(access) = &trial.access {
+        line(&format!("access: {access}"));
+    }
+    if let Some(preflight) = &trial.preflight {
+        line(&format!("preflight: {}", preflight.message));
+    }
     let words = [&trial.method, &trial.outcome].into_iter().flatten();
     let words: Vec<&str> = words.map(String::as_str).collect();
-    let _ = write!(text, "  {:<9} {}", "tried", words.join(" "));
+    let mut what = words.join(" ");
     if let Some(consumer) = &trial.consumer {
-        let _ = write!(text, " as {consumer:?}");
+        let _ = write!(what, " as {consumer:?}");
     }
-    let colon = if words.is_empty() { "" } else { ": " };
-    let _ = writeln!(text, "{colon}{}", trial.message);
+    if !is_said(&trial.message, said) && !trial.message.is_empty() {
+        let colon = if what.is_empty() { "" } else { ": " };
+        let _ = write!(what, "{colon}{}", trial.message);
+    }
+    if !what.is_empty() {
+        line(&what);
+    }
 }
 
 #[cfg(test)]
@@ -171,7 +221,89 @@ http://api.example/orders?… would be refused: AuthRequired
             apiKey: an API key in the header x-api-key
   access    UNAVAILABLE: UpstreamPolicy shop/office cannot be used
   limit     UpstreamPolicy shop/fair: 100 in 1s for each client address
-  tried     apiKey UnknownConsumer as \"acme\": no consumer of the Secret has this key
+  tried     apiKey UnknownConsumer as \"acme\"
+";
+        assert_eq!(text, wanted);
+    }
+
+    fn first_line(value: serde_json::Value) -> (String, bool) {
+        let why: Why = serde_json::from_value(value).unwrap();
+        let text = write("http://shop.example/", &why, Timestamp::UNIX_EPOCH);
+        (text.lines().next().unwrap().to_owned(), why.is_served())
+    }
+
+    #[test]
+    fn what_the_answer_still_depends_on_is_said() {
+        let auth = serde_json::json!({"source": "UpstreamPolicy shop/a", "exempt": false});
+        let access =
+            serde_json::json!({"source": "UpstreamPolicy shop/a", "message": "only 10.0.0.0/8"});
+        for (policies, trial, wanted) in [
+            (
+                serde_json::json!({}),
+                serde_json::json!(null),
+                "would be served",
+            ),
+            (
+                serde_json::json!({"auth": auth, "access": access}),
+                serde_json::json!(null),
+                "would be served to whom the policy lets in, at client addresses that it lets in: try --client ADDRESS",
+            ),
+            (
+                serde_json::json!({"auth": auth, "access": access}),
+                serde_json::json!({"outcome": "Allowed"}),
+                "would be served to client addresses that the policy lets in: try --client ADDRESS",
+            ),
+            (
+                serde_json::json!({"auth": auth, "access": access}),
+                serde_json::json!({"outcome": "Allowed", "access": "10.0.0.1, which is in allow"}),
+                "would be served",
+            ),
+        ] {
+            let value = serde_json::json!({"policies": policies, "trial": trial});
+            let line = format!("http://shop.example/ {wanted}");
+            assert_eq!(first_line(value), (line, true));
+        }
+        for (allowed, wanted) in [(true, "allowed"), (false, "NOT allowed")] {
+            let value = serde_json::json!({
+                "policies": {"auth": auth},
+                "trial": {"preflight": {"allowed": allowed, "message": "the origin"}},
+            });
+            let line = format!(
+                "http://shop.example/ would be answered by Hale: the preflight is {wanted}"
+            );
+            assert_eq!(first_line(value), (line, allowed));
+        }
+    }
+
+    #[test]
+    fn a_sentence_is_told_once_and_what_was_cut_is_counted() {
+        let fault = "UpstreamPolicy shop/office: access: no network";
+        let why: Why = serde_json::from_value(serde_json::json!({
+            "reason": "NotAccepted", "message": fault, "policies": {"access": {"message": fault}},
+            "findings": [{"object": "Ingress shop/web", "reason": "HostConflict", "message": "taken"}],
+            "moreFindings": 3, "authUpstream": {"id": "auth/judge:http"},
+        }))
+        .unwrap();
+        let text = write("http://shop.example/", &why, Timestamp::UNIX_EPOCH);
+        assert_eq!(text.matches(fault).count(), 1, "{text}");
+        assert!(text.contains("  access    UNAVAILABLE\n"), "{text}");
+        assert!(text.contains("\nauth/judge:http  0/0 serving"), "{text}");
+        assert!(
+            text.ends_with("taken\n  and 3 more: hale status has all\n"),
+            "{text}"
+        );
+
+        let why: Why = serde_json::from_value(serde_json::json!({
+            "reason": "AddressDenied", "message": "10.0.0.1 may not send requests",
+            "trial": {"access": "10.0.0.1, which is in deny of UpstreamPolicy shop/office, by 10.0.0.0/8"},
+        }))
+        .unwrap();
+        let text = write("http://shop.example/", &why, Timestamp::UNIX_EPOCH);
+        let wanted = "\
+http://shop.example/ would be refused: AddressDenied
+  10.0.0.1 may not send requests
+
+  tried     access: 10.0.0.1, which is in deny of UpstreamPolicy shop/office, by 10.0.0.0/8
 ";
         assert_eq!(text, wanted);
     }

@@ -87,3 +87,30 @@ fn ages_have_the_units_that_matter() {
         assert_eq!(age(at(-seconds), at(0)), wanted);
     }
 }
+
+#[test]
+fn a_fault_of_a_policy_is_told_once() {
+    let line = |object: &str, message: &str| serde_json::json!({"object": object, "reason": "R", "message": message});
+    let status: Status = serde_json::from_value(serde_json::json!({
+        "upstreams": [{"id": "shop/web:80"}],
+        "unavailable": [
+            line("UpstreamPolicy shop/a", "nobody is let in: apiKey: Secret shop/keys does not exist"),
+            line("Ingress shop/web", "UpstreamPolicy shop/b: auth.anyOf[0]: set one: nobody is let in until that is mended"),
+        ],
+        "findings": [
+            line("UpstreamPolicy shop/a", "auth.anyOf[0].apiKey: Secret shop/keys does not exist"),
+            line("UpstreamPolicy shop/b", "auth.anyOf[0]: set one"),
+            line("UpstreamPolicy shop/a", "auth.anyOf[0].apiKey: Secret shop/keys does not exist; retry: too many"),
+            line("UpstreamPolicy shop/aa", "auth.anyOf[0].apiKey: Secret shop/keys does not exist"),
+        ],
+    }))
+    .unwrap();
+    let text = write(&status, None, at(0));
+    let (_, findings) = text.split_once("\nFindings\n").unwrap();
+    let objects: Vec<&str> = findings
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1))
+        .collect();
+    assert_eq!(objects, ["shop/a", "shop/aa"], "{text}");
+    assert!(text.contains("| 1 upstream, 0/0 peers serving\n"), "{text}");
+}
