@@ -34,6 +34,7 @@ impl Guards {
             signatures: Arc::clone(&old.signatures),
             ..Self::default()
         };
+        guards.signatures.sweep(jiff::Timestamp::now().as_second());
         let routes = config.hosts.iter().flat_map(|host| &host.routes);
         for route in routes.chain(&config.default_route) {
             guards.add(&route.policy, old);

@@ -49,6 +49,12 @@ impl Memory {
         seen.extend_horizon(horizon);
         Arc::clone(seen)
     }
+
+    /// Forgets what no policy asks for and what is too old to matter. `now` is in seconds of Unix time.
+    pub(crate) fn sweep(&self, now: i64) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, seen| Arc::strong_count(seen) > 1 || !seen.is_over(now));
+    }
 }
 
 /// What is known of a signature.
@@ -76,6 +82,15 @@ impl Seen {
     /// Remembers for so many seconds from now on, or for longer where somebody asked for that.
     fn extend_horizon(&self, horizon: i64) {
         self.horizon.fetch_max(horizon, Relaxed);
+    }
+
+    /// Whether all that was seen is older than it is remembered.
+    fn is_over(&self, now: i64) -> bool {
+        let horizon = self.horizon.load(Relaxed).saturating_mul(2);
+        self.shards.iter().all(|shard| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            now.saturating_sub(shard.began) >= horizon
+        })
     }
 
     /// Looks a signature up, and remembers it where it is `taken`.
@@ -121,6 +136,7 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn mac(number: u64) -> [u8; 32] {
@@ -142,6 +158,21 @@ mod tests {
         assert_eq!(seen.see(&mac(2), 2_900, true), Sight::First, "forgotten");
         assert_eq!(seen.see(&mac(3), 9_000, false), Sight::First);
         assert_eq!(seen.see(&mac(3), 9_000, true), Sight::First, "only looked");
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_forgotten_when_it_is_over() {
+        let memory = Memory::default();
+        let of = || memory.of("shop", SignatureProfile::Sdk, 600);
+        assert_eq!(of().see(&mac(1), 10_000, true), Sight::First);
+        memory.sweep(11_199);
+        assert_eq!(of().see(&mac(1), 10_001, true), Sight::Again);
+        let held = of();
+        memory.sweep(99_000);
+        assert!(Arc::ptr_eq(&held, &of()), "a policy has it");
+        drop(held);
+        memory.sweep(99_000);
+        assert!(memory.0.lock().unwrap().is_empty());
     }
 
     #[test]
