@@ -51,6 +51,14 @@ pub(crate) async fn a_broken_ingress_policy_and_secret_cost_only_themselves(
     );
     stage.event("Ingress", "bad", "ServiceNotFound").await?;
     stage.event("Ingress", "sealed", "TlsSecretInvalid").await?;
+    // What another controller would protect.
+    let annotation = "nginx.ingress.kubernetes.io/whitelist-source-range=10.0.0.0/8";
+    stage
+        .kubectl(&["annotate", "ingress", "sealed", annotation])
+        .await?;
+    stage
+        .event("Ingress", "sealed", "AnnotationIgnored")
+        .await?;
     let (reason, message) = stage.condition("lost", "Accepted", "False", SOON).await?;
     ensure!(reason == "TargetNotFound", "{reason}: {message}");
     // The host is served all the same, with the certificate that Hale makes itself.
