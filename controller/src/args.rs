@@ -449,6 +449,9 @@ pub struct ProbeArgs {
     /// The status that is wanted; without it any 2xx.
     #[arg(long, env = "HALE_EXPECT", value_name = "STATUS")]
     pub expect: Option<u16>,
+    /// Ask again for so long until the answer is the one that is wanted.
+    #[arg(long, env = "HALE_WAIT", value_name = "DURATION", default_value = "0s", value_parser = values::duration)]
+    pub wait: Duration,
     /// For the whole answer.
     #[arg(long, env = "HALE_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = values::duration)]
     pub timeout: Duration,

@@ -1,6 +1,9 @@
 //! The commands that ask a running Hale: `hale status`, `hale why`, and `hale probe`.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::StatusCode;
@@ -17,6 +20,8 @@ mod view;
 mod why_text;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two questions of `hale probe --wait`.
+const PROBE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a command has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -136,17 +141,25 @@ fn headers<'a>(
 
 /// `hale probe URL`: exit code 0 when the status is the one that is wanted, 1 when not.
 pub async fn probe(args: &ProbeArgs) -> Result<ExitCode, ClientError> {
-    let answer = http_client::get(&args.url, args.host.as_deref(), args.timeout).await?;
-    let as_wanted = match args.expect {
+    let as_wanted = |answer: &Answer| match args.expect {
         Some(wanted) => answer.status.as_u16() == wanted,
         None => answer.status.is_success(),
+    };
+    let end = Instant::now() + args.wait;
+    let answer = loop {
+        let answer = http_client::get(&args.url, args.host.as_deref(), args.timeout).await;
+        match answer {
+            Ok(answer) if as_wanted(&answer) => break answer,
+            _ if Instant::now() < end => tokio::time::sleep(PROBE_PAUSE).await,
+            last => break last?,
+        }
     };
     print(&format!("{}: {}\n", args.url, answer.status))?;
     if let Some(reason) = answer.headers.get("x-hale-reason") {
         let reason = String::from_utf8_lossy(reason.as_bytes());
         print(&format!("x-hale-reason: {reason}\n"))?;
     }
-    if as_wanted {
+    if as_wanted(&answer) {
         return Ok(ExitCode::SUCCESS);
     }
     match args.expect {
