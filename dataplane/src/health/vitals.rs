@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,6 +14,10 @@ use std::{
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use tokio::time::Instant;
+
+mod changing;
+
+use changing::{Changing, readiness_code, verdict, verdict_code};
 
 use super::{
     Verdict,
@@ -78,39 +82,6 @@ pub(crate) struct LostRequests {
     pub(crate) last: Timestamp,
     /// How many there are; of those lost at the same moment some may not be counted.
     pub(crate) in_a_row: u32,
-}
-
-/// A small value, and since when it is what it is. One writer; a reader may see the value a moment
-/// before its stamp, which only a report can notice.
-#[derive(Debug)]
-struct Changing {
-    value: AtomicU8,
-    since: AtomicI64,
-}
-
-impl Changing {
-    fn new(value: u8, at: Timestamp) -> Self {
-        Self {
-            value: AtomicU8::new(value),
-            since: AtomicI64::new(at.as_millisecond()),
-        }
-    }
-
-    fn get(&self) -> u8 {
-        self.value.load(Ordering::Relaxed)
-    }
-
-    fn set(&self, value: u8, at: Timestamp) -> bool {
-        if self.value.swap(value, Ordering::Relaxed) == value {
-            return false;
-        }
-        self.since.store(at.as_millisecond(), Ordering::Relaxed);
-        true
-    }
-
-    fn since(&self) -> Timestamp {
-        Timestamp::from_millisecond(self.since.load(Ordering::Relaxed)).unwrap_or_default()
-    }
 }
 
 impl Vitals {
@@ -483,31 +454,6 @@ impl Drop for InFlight {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-const fn verdict_code(verdict: Verdict) -> u8 {
-    match verdict {
-        Verdict::Unknown => 0,
-        Verdict::Pass => 1,
-        Verdict::Fail => 2,
-    }
-}
-
-const fn verdict(code: u8) -> Verdict {
-    match code {
-        1 => Verdict::Pass,
-        2 => Verdict::Fail,
-        _ => Verdict::Unknown,
-    }
-}
-
-const fn readiness_code(readiness: Readiness) -> u8 {
-    match readiness {
-        Readiness::Ready => 0,
-        Readiness::Draining => 1,
-        Readiness::Unready => 2,
-        Readiness::Gone => 3,
-    }
 }
 
 #[cfg(test)]
