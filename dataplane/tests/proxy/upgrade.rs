@@ -19,6 +19,21 @@ use crate::{
     wire::read_until,
 };
 
+/// A peer that says over websockets what it is told, and speaks nothing else.
+async fn echo() -> Origin {
+    Origin::raw(|stream, _| async move {
+        let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else {
+            return;
+        };
+        while let Some(Ok(message)) = socket.next().await {
+            if message.is_text() {
+                socket.send(message).await.unwrap();
+            }
+        }
+    })
+    .await
+}
+
 /// Asks for a websocket over HTTP/2 (RFC 8441).
 async fn extended(hale: &Hale) -> Response<Incoming> {
     let mut sender = http2(hale).await;
@@ -34,19 +49,7 @@ async fn extended(hale: &Hale) -> Response<Incoming> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_of_http2_echoes_through() {
-    let origin = Origin::raw(|stream, number| async move {
-        if number == 0 {
-            // The request before it.
-            return;
-        }
-        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
-        while let Some(Ok(message)) = socket.next().await {
-            if message.is_text() {
-                socket.send(message).await.unwrap();
-            }
-        }
-    })
-    .await;
+    let origin = echo().await;
     let hale = Shop::of(&[origin.address]).serve();
     let response = extended(&hale).await;
     assert_eq!(response.status(), 200);
@@ -91,15 +94,7 @@ async fn no_websocket_goes_to_http2_as_a_request_without_its_path() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_echoes_through() {
-    let origin = Origin::raw(|stream, _| async move {
-        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
-        while let Some(Ok(message)) = socket.next().await {
-            if message.is_text() {
-                socket.send(message).await.unwrap();
-            }
-        }
-    })
-    .await;
+    let origin = echo().await;
     let hale = Shop::of(&[origin.address]).serve();
     let stream = TcpStream::connect(hale.address).await.unwrap();
     let (mut socket, response) = tokio_tungstenite::client_async("ws://shop.test/chat", stream)
