@@ -104,8 +104,8 @@ pub(crate) enum Decision {
     Denied(Outcome),
     /// It cannot be judged; with the reason for people who may be explained to.
     Unavailable(Outcome, String),
-    /// The external service's word goes to the client: 401 or 403 with its challenges, or the way to its
-    /// sign-in page.
+    /// This goes to the client: the external service's 401 or 403 with its challenges, the way to its sign-in page, or
+    /// what is wrong with the request.
     Answer(Outcome, Box<Refused>),
     /// Nobody can judge it now, and the policy lets it pass all the same: unnamed, as on exempt paths.
     Passed(Outcome),
@@ -162,17 +162,6 @@ pub(crate) async fn check(
     };
     // Servers may merge trailers into the headers.
     upload.guarded_by(guard);
-    // What was signed, or judged by somebody else, goes upstream with all of its headers, or not at all.
-    if guard.methods.iter().any(Method::judges_headers) && sanitize::takes_away(headers) {
-        exchange.auth = Some(Box::new(Note {
-            kind: None,
-            consumer: None,
-            outcome: Outcome::Malformed,
-        }));
-        let reject = Reject::new(Reason::BadRequest)
-            .saying("Connection names headers that are not the connection's own");
-        return Err(Refused::Reject(reject));
-    }
     let conn = &exchange.conn;
     let asked = Asked {
         method: &exchange.method,

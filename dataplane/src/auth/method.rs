@@ -4,8 +4,10 @@ use std::borrow::Cow;
 
 use http::{HeaderName, HeaderValue};
 
-use super::{Asked, Decision, Kind, Outcome, Places, access_key, api_key, basic, external, jwt};
-use crate::config::AuthMethod;
+use super::{
+    Asked, Decision, Kind, Outcome, Places, Refused, access_key, api_key, basic, external, jwt,
+};
+use crate::{config::AuthMethod, reason::Reason, reject::Reject, sanitize};
 
 /// A method, compiled.
 pub(super) enum Method {
@@ -41,12 +43,23 @@ impl Method {
     }
 
     pub(super) async fn decide(&self, asked: &Asked<'_>) -> Decision {
-        match self {
+        let decision = match self {
             Self::Basic(method) => method.decide(asked).await,
             Self::Jwt(method) => method.decide(asked).await,
             Self::AccessKey(method) => method.decide(asked),
             Self::ApiKey(method) => method.decide(asked),
             Self::External(method) => method.decide(asked).await,
+        };
+        match decision {
+            // What was signed, or judged by somebody else, goes upstream with all of its headers, or not at all.
+            Decision::Granted(_) | Decision::IfBody(..)
+                if self.judges_headers() && sanitize::takes_away(asked.headers) =>
+            {
+                let reject = Reject::new(Reason::BadRequest)
+                    .saying("Connection names headers that are not the connection's own");
+                Decision::Answer(Outcome::Malformed, Box::new(Refused::Reject(reject)))
+            }
+            decision => decision,
         }
     }
 
@@ -96,7 +109,7 @@ impl Method {
     }
 
     /// Whether what it says is about headers besides its credential.
-    pub(super) const fn judges_headers(&self) -> bool {
+    const fn judges_headers(&self) -> bool {
         matches!(self, Self::AccessKey(_) | Self::External(_))
     }
 

@@ -96,6 +96,9 @@ async fn nothing_that_was_signed_is_taken_away_by_a_header_that_was_not() {
         let lines = format!("{lines}connection: {named}\r\n");
         let answer = talk(&hale, head("GET", "/", &lines)).await;
         assert_eq!(status(&answer), "400", "{answer}");
+        let unsigned = format!("connection: {named}\r\nx-amz-date: now\r\n");
+        let answer = talk(&hale, head("GET", "/", &unsigned)).await;
+        assert_eq!(status(&answer), "401", "{answer}");
     }
     assert_eq!(recorder.seen().len(), 1);
 }
