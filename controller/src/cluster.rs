@@ -5,7 +5,12 @@
 
 mod pod;
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use hale_crds::UpstreamPolicy;
 use k8s_openapi::{
@@ -49,6 +54,8 @@ pub struct Objects {
     pub pods: Vec<Arc<PodView>>,
     /// Services whose pods could not be read, and why.
     pub unread_pods: BTreeMap<ObjectKey, String>,
+    /// UIDs of pods that are being deleted, as far as they were heard of.
+    pub leaving_pods: BTreeSet<String>,
     /// How many replicas of this Hale are ready; 0 is not known.
     pub replicas: u32,
 }
@@ -90,6 +97,7 @@ pub struct Cluster {
     empty_services: BTreeMap<ObjectKey, EmptyCause>,
     pods: BTreeMap<ObjectKey, Vec<Arc<PodView>>>,
     unread_pods: BTreeMap<ObjectKey, String>,
+    leaving_pods: BTreeSet<String>,
     replicas: u32,
 }
 
@@ -148,6 +156,7 @@ impl Cluster {
             empty_services: objects.empty_services,
             pods,
             unread_pods: objects.unread_pods,
+            leaving_pods: objects.leaving_pods,
             replicas: objects.replicas,
         }
     }
@@ -196,6 +205,11 @@ impl Cluster {
     pub fn pod(&self, key: &ObjectKey, uid: &str) -> Option<&PodView> {
         let pods = self.pods.get(key)?;
         pods.iter().map(AsRef::as_ref).find(|pod| pod.is(uid))
+    }
+
+    /// Whether a pod is being deleted, whatever the slices say yet.
+    pub fn leaves(&self, uid: &str) -> bool {
+        self.leaving_pods.contains(uid)
     }
 
     /// Why the pods of a Service could not be read.

@@ -141,7 +141,7 @@ async fn serve(watches: Arc<Watches>, publisher: Arc<Publisher>, lifecycle: Life
         patience = watch::PATIENCE;
         let began = Instant::now();
         publisher.publish(snapshot.objects, snapshot.findings);
-        hold_off::changed(&watches.ticks, began.elapsed()).await;
+        hold_off::changed(&watches.ticks, &watches.urgent, began.elapsed()).await;
     }
 }
 

@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod follow;
+mod leaving;
 mod named;
 pub mod pods;
 pub mod probes;
@@ -34,6 +35,7 @@ mod store;
 mod trim;
 
 use follow::{Follow, follow};
+use leaving::Leaving;
 use named::Named;
 pub use store::Store;
 pub(crate) use trim::Watched;
@@ -83,11 +85,16 @@ pub struct Watches {
     probes: probes::PodProbes,
     /// Ticks when something changed.
     pub ticks: Arc<Notify>,
+    /// Ticks when a pod that is served begins to leave.
+    pub urgent: Arc<Notify>,
     ingress_classes: Store<IngressClass>,
     services: Store<Service>,
     endpoint_slices: Store<EndpointSlice>,
     tls_secrets: Store<Secret>,
     named: Named,
+    leaving: Leaving,
+    /// Ticks when something changed of those.
+    leaving_ticks: Arc<Notify>,
     /// The slices of Hale's own Service.
     own_slices: Option<Store<EndpointSlice>>,
 }
@@ -115,6 +122,11 @@ impl Watches {
             namespace,
             metrics,
             ticks: &ticks,
+        };
+        let leaving_ticks = Arc::new(Notify::new());
+        let pods = Starter {
+            ticks: &leaving_ticks,
+            ..starter
         };
         let tls = watcher::Config::default().fields("type=kubernetes.io/tls");
         let publish_service = own.published.map(|key| {
@@ -145,7 +157,10 @@ impl Watches {
             empty_services: pods::EmptyServices::default(),
             probes: probes::PodProbes::default(),
             named: Named::new(client.clone(), metrics.clone(), Arc::clone(&ticks)),
+            leaving: pods.start(watcher::Config::default(), 8),
+            leaving_ticks,
             own_slices,
+            urgent: Arc::default(),
             ticks,
         }
     }
@@ -172,6 +187,12 @@ impl Watches {
         let ticks = || Arc::clone(&self.ticks);
         tokio::spawn(empty.look(client.clone(), newest.clone(), ticks()));
         tokio::spawn(probes.look(client.clone(), newest.clone(), ticks()));
+        let leaving = (self.leaving.clone(), Arc::clone(&self.leaving_ticks));
+        tokio::spawn(leaving::tell(
+            leaving,
+            newest.clone(),
+            Arc::clone(&self.urgent),
+        ));
     }
 
     /// A snapshot. What policies refer to is followed from the first snapshot on that holds such a policy; its first
@@ -200,6 +221,7 @@ impl Watches {
             empty_services: self.empty_services.causes(),
             pods: self.probes.pods(),
             unread_pods: self.probes.unread(),
+            leaving_pods: leaving::uids(&self.leaving).collect(),
             replicas: replicas::ready(&slices),
         };
         Snapshot { objects, findings }
@@ -207,6 +229,7 @@ impl Watches {
 }
 
 /// What the start of each watch needs.
+#[derive(Clone, Copy)]
 struct Starter<'a> {
     client: &'a Client,
     namespace: Option<&'a str>,

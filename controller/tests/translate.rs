@@ -38,6 +38,9 @@ struct Case {
     /// By `namespace/name`.
     #[serde(default)]
     unread_pods: BTreeMap<String, String>,
+    /// UIDs.
+    #[serde(default)]
+    leaving_pods: BTreeSet<String>,
     /// Ready replicas of Hale.
     #[serde(default)]
     replicas: u32,
@@ -72,6 +75,7 @@ fn input(path: &Path) -> Input {
             .unread_pods
             .insert(key.parse::<ObjectKey>().unwrap(), why);
     }
+    objects.leaving_pods = case.leaving_pods;
     objects.replicas = case.replicas;
     Input {
         settings: case.settings,

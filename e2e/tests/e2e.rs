@@ -62,6 +62,7 @@ fn scenarios() -> Vec<Scenario> {
             reasons::each_fault_of_pods_has_its_reason_wherever_one_looks,
             reasons::an_upstream_at_its_limit_says_so,
             rollout::scaling_to_zero_is_explained_and_back_again_served,
+            rollout::a_deleted_pod_is_left_before_its_slice_says_so,
             broken::a_broken_ingress_policy_and_secret_cost_only_themselves,
             broken::of_two_policies_for_one_section_the_older_wins,
             access::each_method_lets_its_own_credentials_in,

@@ -23,6 +23,8 @@ pub(crate) struct Origin {
     pub(crate) tls: Option<&'static str>,
     /// Address and port of another origin that learns what one of these has executed when it ends.
     pub(crate) collector: Option<String>,
+    /// For how many seconds a deleted pod goes on before it is told to end.
+    pub(crate) pre_stop: u32,
 }
 
 /// A pod that runs.
@@ -30,6 +32,7 @@ pub(crate) struct Origin {
 pub(crate) struct Backend {
     pub(crate) name: String,
     pub(crate) ip: IpAddr,
+    pub(crate) uid: String,
 }
 
 impl Origin {
@@ -40,6 +43,7 @@ impl Origin {
             app_protocol: None,
             tls: None,
             collector: None,
+            pre_stop: 0,
         }
     }
 
@@ -55,6 +59,10 @@ impl Origin {
         let collector = collector
             .map(|to| format!("- {{name: COLLECTOR, value: '{to}'}}"))
             .unwrap_or_default();
+        let lifecycle = match self.pre_stop {
+            0 => String::new(),
+            seconds => format!("lifecycle: {{preStop: {{sleep: {{seconds: {seconds}}}}}}}"),
+        };
         let target = if self.tls.is_some() { 8443 } else { 8080 };
         let mounts = self
             .tls
@@ -82,6 +90,7 @@ spec:
       - name: origin
         image: {image}
         imagePullPolicy: Never
+        {lifecycle}
         volumeMounts: {mounts}
         env:
         - {{name: ORIGIN_NAME, value: {name}}}
@@ -146,6 +155,7 @@ spec:
             Ok(Backend {
                 name: pod.name_any(),
                 ip: ip.parse()?,
+                uid: pod.uid().unwrap_or_default(),
             })
         })
         .collect()

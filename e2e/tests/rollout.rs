@@ -1,6 +1,6 @@
 //! Pods that come and go while requests do.
 
-use crate::origin::{Origin, ingress, patient_policy};
+use crate::origin::{Backend, Origin, ingress, patient_policy};
 use crate::scale::Scale;
 use crate::stage::{SOON, Stage};
 use anyhow::{Context as _, ensure};
@@ -119,6 +119,54 @@ pub(crate) async fn in_a_rolling_restart_no_post_is_executed_twice(
         .find(|reason| !reason.starts_with("502 UpstreamReset"));
     ensure!(unexpected.is_none(), "{report}");
     Ok(())
+}
+
+pub(crate) async fn a_deleted_pod_is_left_before_its_slice_says_so(
+    stage: &Stage,
+) -> anyhow::Result<()> {
+    let origin = Origin {
+        // It would answer for all of the scenario.
+        pre_stop: 30,
+        ..Origin::new("checkout", 2)
+    };
+    stage.start(&[&origin]).await?;
+    let pods = origin.pods(stage).await?;
+    // Nobody writes this slice but the test, which never says that a pod terminates.
+    let mut frozen = String::from(
+        "\n---\napiVersion: v1\nkind: Service\nmetadata: {name: frozen}\nspec: {ports: [{name: http, port: 80}]}\n---\n\
+         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: frozen, labels: {kubernetes.io/service-name: frozen}}\n\
+         addressType: IPv4\nports: [{name: http, port: 8080}]\nendpoints:\n",
+    );
+    for pod in &pods {
+        let Backend { name, ip, uid } = pod;
+        frozen.push_str(&format!(
+            "- {{addresses: ['{ip}'], conditions: {{ready: true}}, targetRef: {{kind: Pod, name: {name}, uid: {uid}}}}}\n"
+        ));
+    }
+    stage.apply(&frozen).await?;
+    let host = stage.host("www");
+    stage.apply(&ingress("shop", &host, "frozen")).await?;
+    stage.serves(&host, "/", &origin).await?;
+
+    let load = stage.load(&host, 50).await?;
+    until("both pods to get requests", SOON, || async {
+        ensure!(load.so_far().pods.len() == 2, "{:?}", load.so_far().pods);
+        Ok(())
+    })
+    .await?;
+    let leaving = &pods[0].name;
+    stage
+        .kubectl(&["delete", "pod", leaving, "--wait=false"])
+        .await?;
+    until("the deleted pod to be left", SOON, || async {
+        load.forget_pods();
+        sends(&load, 40).await?;
+        let seen = load.so_far().pods;
+        ensure!(!seen.contains_key(leaving), "{seen:?}");
+        Ok(())
+    })
+    .await?;
+    load.stop().await?.none_failed(50)
 }
 
 pub(crate) async fn scaling_to_zero_is_explained_and_back_again_served(

@@ -3,6 +3,8 @@
 //! The first change starts the pause and later ones do not prolong it: waiting for quiet would make every
 //! change wait for its longest where a big cluster is never quiet. What bounds the work instead is a distance
 //! from the last rebuild that grows with what that one took. A change after quiet waits for the pause alone.
+//!
+//! A pod that begins to terminate is not made to wait: kubelet was told at the same time.
 
 use std::time::Duration;
 
@@ -16,16 +18,29 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// quarter of a processor.
 const TIMES: u32 = 3;
 
-/// Waits for a change, and then for 50 ms; for longer (up to 1 s) where a rebuild that took `cost` has only just
-/// ended when this is called.
-pub async fn changed(ticks: &Notify, cost: Duration) {
-    let ended = Instant::now();
-    ticks.notified().await;
-    let now = Instant::now();
-    let distance = ended + cost.saturating_mul(TIMES);
-    let end = distance.clamp(now + PAUSE, now + LONGEST);
-    // What comes meanwhile is in the next snapshot.
-    while tokio::time::timeout_at(end, ticks.notified()).await.is_ok() {}
+/// Waits for a change, and then for 50 ms, or not at all once there is an `urgent` one; for longer (up to 1 s) where a
+/// rebuild that took `cost` has only just ended when this is called.
+pub async fn changed(ticks: &Notify, urgent: &Notify, cost: Duration) {
+    let distance = Instant::now() + cost.saturating_mul(TIMES);
+    let mut end = None;
+    loop {
+        // What comes meanwhile is in the next snapshot.
+        let pause = tokio::select! {
+            () = ticks.notified() => PAUSE,
+            () = urgent.notified() => Duration::ZERO,
+            () = at(end) => return,
+        };
+        let now = Instant::now();
+        let wanted = distance.clamp(now + pause, now + LONGEST);
+        end = Some(end.map_or(wanted, |end: Instant| end.min(wanted)));
+    }
+}
+
+async fn at(end: Option<Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
+    }
 }
 
 #[cfg(test)]
@@ -36,16 +51,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_change_waits_for_the_shortest_pause() {
-        let ticks = Notify::new();
+        let (ticks, urgent) = (Notify::new(), Notify::new());
         ticks.notify_one();
         let start = Instant::now();
-        changed(&ticks, Duration::from_millis(2)).await;
+        changed(&ticks, &urgent, Duration::from_millis(2)).await;
         assert_eq!(start.elapsed(), PAUSE);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_meanwhile_neither_prolongs_the_pause_nor_starts_another() {
-        let ticks = Arc::new(Notify::new());
+        let (ticks, urgent) = (Arc::new(Notify::new()), Notify::new());
         let sender = Arc::clone(&ticks);
         ticks.notify_one();
         let start = Instant::now();
@@ -56,33 +71,60 @@ mod tests {
                     sender.notify_one();
                 }
             },
-            changed(&ticks, Duration::ZERO)
+            changed(&ticks, &urgent, Duration::ZERO)
         );
         assert_eq!(start.elapsed(), PAUSE);
-        let next = tokio::time::timeout(LONGEST, changed(&ticks, Duration::ZERO)).await;
+        let next = tokio::time::timeout(LONGEST, changed(&ticks, &urgent, Duration::ZERO)).await;
         assert!(next.is_err(), "nothing changed since");
     }
 
     #[tokio::test(start_paused = true)]
     async fn rebuilds_that_follow_each_other_keep_a_distance_of_a_second_at_most() {
         for (cost, wanted) in [(20, 60), (100, 300), (5000, 1000)] {
-            let ticks = Notify::new();
+            let (ticks, urgent) = (Notify::new(), Notify::new());
             ticks.notify_one();
             let start = Instant::now();
-            changed(&ticks, Duration::from_millis(cost)).await;
+            changed(&ticks, &urgent, Duration::from_millis(cost)).await;
             assert_eq!(start.elapsed(), Duration::from_millis(wanted));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn after_quiet_a_change_waits_for_the_pause_alone() {
-        let ticks = Notify::new();
+        let (ticks, urgent) = (Notify::new(), Notify::new());
         let start = Instant::now();
         let quiet = Duration::from_secs(1);
-        tokio::join!(changed(&ticks, Duration::from_millis(200)), async {
-            tokio::time::sleep(quiet).await;
-            ticks.notify_one();
-        });
+        tokio::join!(
+            changed(&ticks, &urgent, Duration::from_millis(200)),
+            async {
+                tokio::time::sleep(quiet).await;
+                ticks.notify_one();
+            }
+        );
         assert_eq!(start.elapsed(), quiet + PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_urgent_change_does_not_wait_but_for_the_distance() {
+        for (cost, wanted) in [(0, 0), (2, 6), (5000, 1000)] {
+            let (ticks, urgent) = (Notify::new(), Notify::new());
+            urgent.notify_one();
+            let start = Instant::now();
+            changed(&ticks, &urgent, Duration::from_millis(cost)).await;
+            assert_eq!(start.elapsed(), Duration::from_millis(wanted));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_urgent_change_ends_the_pause_of_another() {
+        let (ticks, urgent) = (Notify::new(), Notify::new());
+        ticks.notify_one();
+        let start = Instant::now();
+        let soon = Duration::from_millis(10);
+        tokio::join!(changed(&ticks, &urgent, Duration::ZERO), async {
+            tokio::time::sleep(soon).await;
+            urgent.notify_one();
+        });
+        assert_eq!(start.elapsed(), soon);
     }
 }

@@ -78,8 +78,10 @@ pub(super) fn peers(
     for family in families(service) {
         let mut peers = BTreeMap::new();
         for slice in slices {
-            if Family::parse(&slice.address_type) == Some(family) {
-                add_slice(key, slice, port, check_at, settings, &mut peers, findings);
+            if Family::parse(&slice.address_type) == Some(family)
+                && let Some(ports) = Ports::of(slice, port, check_at)
+            {
+                add_slice(key, slice, ports, cluster, settings, &mut peers, findings);
             }
         }
         if !peers.is_empty() {
@@ -103,34 +105,41 @@ fn families(service: &Service) -> Vec<Family> {
     }
 }
 
+/// What a slice calls the ports.
+#[derive(Clone, Copy)]
+struct Ports {
+    traffic: u16,
+    /// Of checks, if they go elsewhere.
+    check: Option<u16>,
+}
+
+impl Ports {
+    fn of(slice: &EndpointSlice, port: &ServicePort, check_at: Option<&CheckAt>) -> Option<Self> {
+        let traffic = slice_port(slice, port.name.as_deref().unwrap_or_default())?;
+        let check = check_at.and_then(|at| match at {
+            CheckAt::Number(number) => Some(*number),
+            CheckAt::Name(name) => slice_port(slice, name),
+        });
+        let check = check.filter(|check| *check != traffic);
+        Some(Self { traffic, check })
+    }
+}
+
 fn add_slice(
     key: &ObjectKey,
     slice: &EndpointSlice,
-    port: &ServicePort,
-    check_at: Option<&CheckAt>,
+    ports: Ports,
+    cluster: &Cluster,
     settings: &Settings,
     peers: &mut BTreeMap<SocketAddr, Peer>,
     findings: &mut Findings,
 ) {
-    let wanted = port.name.as_deref().unwrap_or_default();
-    let Some(number) = slice_port(slice, wanted) else {
-        return;
-    };
-    let check_port = match check_at {
-        None => None,
-        Some(CheckAt::Number(number)) => Some(*number),
-        Some(CheckAt::Name(name)) => slice_port(slice, name),
-    }
-    .filter(|check_port| *check_port != number);
     for endpoint in slice.endpoints.iter().flatten() {
         let Some(address) = endpoint.addresses.first() else {
             continue;
         };
         match usable(address, settings) {
-            Ok(ip) => {
-                let peer = peer(SocketAddr::new(ip, number), check_port, endpoint);
-                insert_better(peers, peer);
-            }
+            Ok(ip) => insert_better(peers, peer(ip, ports, endpoint, cluster)),
             Err(why) => findings.add(
                 reference(key),
                 FindingReason::EndpointInvalid,
@@ -151,30 +160,31 @@ fn slice_port(slice: &EndpointSlice, name: &str) -> Option<u16> {
     u16::try_from(port).ok().filter(|port| *port != 0)
 }
 
-fn peer(address: SocketAddr, check_port: Option<u16>, endpoint: &Endpoint) -> Peer {
+fn peer(ip: IpAddr, ports: Ports, endpoint: &Endpoint, cluster: &Cluster) -> Peer {
     let pod = endpoint
         .target_ref
         .as_ref()
         .filter(|target| target.kind.as_deref() == Some("Pod"));
+    let uid = pod.and_then(|pod| pod.uid.clone()).unwrap_or_default();
     Peer {
-        address,
-        check_port,
+        address: SocketAddr::new(ip, ports.traffic),
+        check_port: ports.check,
         check: None,
-        uid: pod.and_then(|pod| pod.uid.clone()).unwrap_or_default(),
+        readiness: readiness(endpoint, cluster.leaves(&uid)),
+        uid,
         pod: pod.and_then(|pod| pod.name.clone()),
         node: endpoint.node_name.clone(),
-        readiness: readiness(endpoint),
         trouble: None,
     }
 }
 
 /// Absent conditions have the meaning that the API gives them: `ready` absent is ready, `serving` absent
-/// is as `ready`, `terminating` absent is no.
-fn readiness(endpoint: &Endpoint) -> Readiness {
+/// is as `ready`, `terminating` absent is no. A pod that is being deleted terminates: the slice will say so.
+fn readiness(endpoint: &Endpoint, leaves: bool) -> Readiness {
     let conditions = endpoint.conditions.as_ref();
     let ready = conditions.and_then(|it| it.ready).unwrap_or(true);
     let serving = conditions.and_then(|it| it.serving).unwrap_or(ready);
-    let terminating = conditions.and_then(|it| it.terminating).unwrap_or(false);
+    let terminating = leaves || conditions.and_then(|it| it.terminating).unwrap_or(false);
     match (terminating, serving, ready) {
         (true, true, _) => Readiness::Draining,
         (true, false, _) => Readiness::Gone,

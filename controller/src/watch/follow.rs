@@ -57,8 +57,10 @@ impl<K: Watched> Follow<K> {
             let changed = match event {
                 Ok(Event::Init) => false,
                 Ok(Event::InitApply(mut object)) => {
-                    (self.trim)(&mut object);
-                    listing.insert(key(object.meta()), Arc::new(object));
+                    if object.matters() {
+                        (self.trim)(&mut object);
+                        listing.insert(key(object.meta()), Arc::new(object));
+                    }
                     false
                 }
                 Ok(Event::InitDone) => {
@@ -66,11 +68,11 @@ impl<K: Watched> Follow<K> {
                     self.watching.set(1);
                     self.store.replace(std::mem::take(&mut listing))
                 }
-                Ok(Event::Apply(mut object)) => {
+                Ok(Event::Apply(mut object)) if object.matters() => {
                     (self.trim)(&mut object);
                     self.store.insert(object)
                 }
-                Ok(Event::Delete(object)) => self.store.remove(&object),
+                Ok(Event::Apply(object) | Event::Delete(object)) => self.store.remove(&object),
                 Err(error) => return error,
             };
             self.changed(changed);

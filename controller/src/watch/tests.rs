@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 
 mod api_server;
+mod leaving;
 mod protected;
 
 use api_server::{Answer, ApiServer, Request};

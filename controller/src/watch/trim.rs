@@ -6,13 +6,13 @@ use std::{collections::BTreeMap, fmt::Debug};
 use hale_crds::UpstreamPolicy;
 use k8s_openapi::{
     api::{
-        core::v1::{ConfigMap, Secret, Service},
+        core::v1::{ConfigMap, Pod, Secret, Service},
         discovery::v1::EndpointSlice,
         networking::v1::{Ingress, IngressClass},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::Resource;
+use kube::{Resource, core::PartialObjectMeta};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -33,6 +33,11 @@ pub trait Watched:
 
     /// Whether translation would read the same.
     fn same(&self, other: &Self) -> bool;
+
+    /// Whether it is kept at all; asked before it is trimmed.
+    fn matters(&self) -> bool {
+        true
+    }
 }
 
 /// Keeps who and how old an object is, and the labels and annotations that are named.
@@ -133,6 +138,24 @@ impl Watched for Service {
 /// The Service of `--publish-service`: its status is what it is watched for.
 pub(super) fn publish_service(service: &mut Service) {
     metadata(&mut service.metadata, &[], &[]);
+}
+
+/// Of pods, only that they are being deleted.
+impl Watched for PartialObjectMeta<Pod> {
+    const KIND: &'static str = "Pod";
+
+    fn trim(&mut self) {
+        self.types = None;
+        metadata(&mut self.metadata, &[], &[]);
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        self.metadata.uid == other.metadata.uid
+    }
+
+    fn matters(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
 }
 
 impl Watched for EndpointSlice {
