@@ -139,11 +139,9 @@ impl Named {
 
     fn adjust<K: Referred>(&self, followed: &Mutex<Followed<K>>, wanted: &BTreeSet<Part>) {
         let mut followed = lock(followed);
+        let wanted = in_turn(wanted, MOST);
         followed.retain(|part, _| wanted.contains(part));
         for part in wanted {
-            if followed.len() >= MOST {
-                break;
-            }
             if !followed.contains_key(part) {
                 followed.insert(part.clone(), self.start(part));
             }
@@ -176,6 +174,21 @@ impl Named {
             began: Instant::now(),
         }
     }
+}
+
+/// So many of what is wanted. Namespaces take turns: one that wants too much takes nothing from those that want little.
+fn in_turn(wanted: &BTreeSet<Part>, most: usize) -> BTreeSet<&Part> {
+    let mut turns: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut all: Vec<(usize, &Part)> = wanted
+        .iter()
+        .map(|part| {
+            let turn = turns.entry(&part.namespace).or_default();
+            *turn += 1;
+            (*turn, part)
+        })
+        .collect();
+    all.sort();
+    all.into_iter().take(most).map(|(_, part)| part).collect()
 }
 
 /// A panic while the lock was held cannot have left a map half written.
@@ -226,5 +239,35 @@ fn unread(policy: &UpstreamPolicy, reference: &Reference, why: &str) -> Finding 
             reference.field,
             reference.name()
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_take_turns() {
+        let part = |namespace: &str, name: &str| Part {
+            namespace: namespace.to_owned(),
+            which: Which::Name(name.to_owned()),
+        };
+        let wanted: BTreeSet<Part> = ["1", "2", "3", "4"]
+            .map(|name| part("a", name))
+            .into_iter()
+            .chain([part("b", "1"), part("b", "2"), part("c", "1")])
+            .collect();
+        let chosen = |most: usize| -> Vec<String> {
+            let chosen = in_turn(&wanted, most).into_iter();
+            chosen
+                .map(|part| match &part.which {
+                    Which::Name(name) => format!("{}{name}", part.namespace),
+                    other => format!("{other:?}"),
+                })
+                .collect()
+        };
+        assert_eq!(chosen(3), ["a1", "b1", "c1"]);
+        assert_eq!(chosen(5), ["a1", "a2", "b1", "b2", "c1"]);
+        assert_eq!(chosen(100).len(), 7);
     }
 }
