@@ -124,7 +124,6 @@ impl Watched for Service {
         self.status = None;
         if let Some(spec) = &mut self.spec {
             spec.cluster_ips = None;
-            spec.ip_families = None;
             spec.load_balancer_source_ranges = None;
             spec.session_affinity_config = None;
         }
@@ -289,6 +288,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn of_a_service_what_translation_reads_is_kept() {
+        let spec = json!({
+            "type": "ExternalName", "externalName": "a.example.com", "selector": {"app": "web"},
+            "clusterIP": "None", "ipFamilies": ["IPv6", "IPv4"],
+            "ports": [{"name": "http", "port": 80, "targetPort": "web", "appProtocol": "grpc"}],
+        });
+        let mut service: Service = serde_json::from_value(json!({"spec": spec})).unwrap();
+        service.trim();
+        assert_eq!(serde_json::to_value(service).unwrap()["spec"], spec);
+    }
 
     #[test]
     fn of_annotations_those_that_are_told_are_kept_without_their_values() {
