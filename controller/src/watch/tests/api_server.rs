@@ -19,6 +19,8 @@ pub(super) struct Request {
     /// Path and query.
     pub(super) path: String,
     pub(super) is_watch: bool,
+    /// Its header.
+    pub(super) accept: String,
     /// Counts the lists, or the watches, from 1.
     pub(super) count: usize,
 }
@@ -90,11 +92,12 @@ async fn connection(
     let (reader, mut writer) = stream.into_split();
     let mut lines = BufReader::new(reader).lines();
     while let Some(first) = lines.next_line().await? {
-        while lines
-            .next_line()
-            .await?
-            .is_some_and(|line| !line.is_empty())
-        {}
+        let mut accept = String::new();
+        while let Some(line) = lines.next_line().await?.filter(|line| !line.is_empty()) {
+            if let Some(value) = line.strip_prefix("accept: ") {
+                accept = value.to_owned();
+            }
+        }
         let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
         let is_watch = path.contains("watch=true");
         let request = {
@@ -103,6 +106,7 @@ async fn connection(
             let request = Request {
                 path,
                 is_watch,
+                accept,
                 count,
             };
             requests.push(request.clone());

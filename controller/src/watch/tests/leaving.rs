@@ -68,6 +68,11 @@ fn published() -> Published {
 async fn followed(events: Vec<Value>, wanted: &[&str]) -> (Arc<Notify>, [JoinHandle<()>; 2]) {
     let server = ApiServer::start(move |request| {
         assert!(request.path.starts_with("/api/v1/pods?"), "{request:?}");
+        // Pods are big, and there are many.
+        assert!(
+            request.accept.contains("as=PartialObjectMetadata"),
+            "{request:?}"
+        );
         match request.is_watch {
             true => Answer::Watch(events.clone()),
             false => list(&[pod("a", false), pod("c", true)]),
