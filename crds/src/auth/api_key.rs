@@ -33,6 +33,7 @@ pub struct ApiKeyAuth {
         regex(pattern = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$")
     )]
     pub cookie: Option<String>,
-    /// The Secret of the policy's namespace with one key for each consumer, whose value is the API key.
+    /// The Secret of the policy's namespace with one key for each consumer, whose value is the API key. One that was
+    /// made for something else (a type of `kubernetes.io`, an access key) is refused.
     pub secret_ref: SecretRef,
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use aws_lc_rs::digest;
 use hale_crds::ApiKeyAuth;
 use hale_dataplane::config::{ApiKey, ApiKeyEntry, ApiKeys, CredentialPlace};
+use k8s_openapi::api::core::v1::Secret;
 
 use crate::{cluster::Cluster, settings::ObjectKey};
 
@@ -65,6 +66,7 @@ fn location(section: &ApiKeyAuth, field: &str) -> Judged<CredentialPlace> {
 
 fn keys(key: &ObjectKey, cluster: &Cluster) -> Judged<(ApiKeys, Vec<String>)> {
     let secret = credentials::secret(key, cluster)?;
+    holds_api_keys(secret).map_err(|why| format!("Secret {key} {why}"))?;
     let mut notes = Vec::new();
     let mut by_digest: BTreeMap<[u8; 32], Vec<&str>> = BTreeMap::new();
     for (consumer, value) in credentials::entries(secret) {
@@ -102,6 +104,21 @@ fn keys(key: &ObjectKey, cluster: &Cluster) -> Judged<(ApiKeys, Vec<String>)> {
             notes.join("; ")
         ))
     }
+}
+
+/// Every entry of the Secret is somebody's key: one that was made for something else also holds what is no secret, as the
+/// name of a user, a certificate or the id of an access key.
+fn holds_api_keys(secret: &Secret) -> Result<(), String> {
+    let kind = secret.type_.as_deref().unwrap_or_default();
+    let owner = kind.split_once('/').map_or("", |(owner, _)| owner);
+    if owner == "kubernetes.io" || owner.ends_with(".kubernetes.io") || owner == "helm.sh" {
+        return Err(format!("is of type {kind}, and holds no API keys"));
+    }
+    let mut entries = credentials::entries(secret);
+    if entries.any(|(name, _)| name == "secretAccessKey") {
+        return Err("holds an access key, and no API keys".to_owned());
+    }
+    Ok(())
 }
 
 fn sha256(value: &[u8]) -> [u8; 32] {
