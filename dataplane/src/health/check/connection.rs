@@ -28,7 +28,7 @@ use super::{Deadline, connect, io_cause, io_words};
 use crate::{config::Protocol, health::ProbeTarget, tls};
 
 /// Checks on one connection, before a new one must show that the peer still takes connections.
-pub(in crate::health) const USES: u32 = 8;
+pub(in crate::health) const USES: u32 = 16;
 /// Longer intervals keep no connection: most peers would have closed it by the next check.
 const KEEP: Duration = Duration::from_secs(15);
 
