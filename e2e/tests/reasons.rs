@@ -116,8 +116,25 @@ impl Fault {
 const RETOLD: Duration = Duration::from_secs(45);
 const CHECK: &str = "healthCheck: {active: {tcp: {}, interval: 1s, timeout: 900ms, unhealthyThreshold: 2, jitterPercent: 0}}";
 
+/// An address of the pods' network that nobody has: what is sent there is lost.
+const BLACK_HOLE: &str = "
+---
+apiVersion: v1
+kind: Service
+metadata: {name: blackholed}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: blackholed, labels: {kubernetes.io/service-name: blackholed}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints:
+- {addresses: [10.244.0.254], conditions: {ready: true}, targetRef: {kind: Pod, name: nobody-0, uid: nobody}}
+";
+
 /// One of each, the slowest to show last.
-fn faults() -> [Fault; 5] {
+fn faults() -> [Fault; 8] {
     [
         Fault {
             name: "homeless",
@@ -139,6 +156,27 @@ fn faults() -> [Fault; 5] {
             reason: "NoEligiblePeer",
             described: &["ActiveCheckFailed", "refused"],
             why: &["ActiveCheckFailed", "refused"],
+        },
+        Fault {
+            name: "wrongbody",
+            policy: "healthCheck: {active: {http: {path: /, expectedBody: {contains: moon}}, interval: 1s, timeout: 900ms, unhealthyThreshold: 2}}",
+            reason: "NoEligiblePeer",
+            described: &["ActiveCheckFailed", "want a body with \"moon\""],
+            why: &["ActiveCheckFailed", "want a body with \"moon\""],
+        },
+        Fault {
+            name: "slow",
+            policy: "healthCheck: {active: {http: {path: /delay/5000}, interval: 1s, timeout: 500ms, unhealthyThreshold: 2}}",
+            reason: "NoEligiblePeer",
+            described: &["ActiveCheckFailed", "no answer within 500ms"],
+            why: &["ActiveCheckFailed", "no answer within 500ms"],
+        },
+        Fault {
+            name: "blackholed",
+            policy: "timeouts: {connect: 500ms}",
+            reason: "ConnectTimeout",
+            described: &["ConnectTimeout", "nobody-0"],
+            why: &["ConnectTimeout"],
         },
         Fault {
             name: "plain",
@@ -186,9 +224,12 @@ pub(crate) async fn each_fault_of_pods_has_its_reason_wherever_one_looks(
     stage
         .apply(&service("checked", "good", "targetPort: 9"))
         .await?;
-    stage
-        .apply(&service("plain", "good", "targetPort: 8080"))
-        .await?;
+    for name in ["plain", "wrongbody", "slow"] {
+        stage
+            .apply(&service(name, "good", "targetPort: 8080"))
+            .await?;
+    }
+    stage.apply(BLACK_HOLE).await?;
     for fault in &faults {
         let host = stage.host(fault.name);
         stage.apply(&ingress(fault.name, &host, fault.name)).await?;
