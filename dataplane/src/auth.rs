@@ -36,6 +36,7 @@ pub(crate) mod explain;
 mod external;
 pub mod jwt;
 mod method;
+pub mod names;
 mod outcome;
 pub mod password;
 mod places;
@@ -80,6 +81,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) client: IpAddr,
     /// Whether the client speaks https, to us or to a proxy that we trust.
     pub(crate) https: bool,
+    /// Whether such a proxy sent it, and `X-Forwarded-*` are its words.
+    pub(crate) trusted: bool,
     pub(crate) now: SystemTime,
     /// Whether a body follows.
     pub(crate) has_body: bool,
@@ -175,6 +178,7 @@ pub(crate) async fn check(
         path: exchange.path(),
         client: exchange.client,
         https: sanitize::is_https(headers, &conn.client),
+        trusted: conn.client.trusted,
         now: conn.worker.wall(exchange.started),
         has_body: !upload.is_empty(),
         shared: &conn.worker.shared,
@@ -224,6 +228,10 @@ impl AuthGuard {
             .collect();
         let mut ours: Vec<HeaderName> = vec![X_HALE_CONSUMER, X_HALE_AUTH];
         ours.extend(methods.iter().flat_map(Method::sets));
+        // Spelled with other signs a name does not come through; with hyphens it does, and is the same to some.
+        let plain = |name: &HeaderName| HeaderName::try_from(names::plain(name.as_str())).ok();
+        let plain: Vec<HeaderName> = ours.iter().filter_map(plain).collect();
+        ours.extend(plain);
         ours.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         ours.dedup();
         let hidden = match rules.forward_credential {

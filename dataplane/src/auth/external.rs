@@ -14,7 +14,10 @@ use std::sync::{
 
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, response, uri};
 
-use super::{Asked, Decision, Granted, Outcome, Refused};
+use super::{
+    Asked, Decision, Granted, Outcome, Refused,
+    names::{self, Use},
+};
 use crate::{
     config::{self, ExternalService},
     outbound::{Client, Reach},
@@ -73,10 +76,14 @@ impl Drop for UnderWay<'_> {
 
 impl External {
     pub(super) fn compile(config: &config::External) -> Self {
-        let names = |list: &[String], fits: fn(&HeaderName) -> bool| {
-            let names = list.iter().filter_map(|name| name.parse().ok());
-            names.filter(fits).collect()
+        // Those that are barred were refused with the policy.
+        let named = |list: &[String], what: Use| -> Vec<HeaderName> {
+            let named = list.iter().filter_map(|name| name.parse().ok());
+            let fits = |name: &HeaderName| !names::is_barred(name.as_str(), what);
+            named.filter(fits).collect()
         };
+        let mut sends = named(&config.request_headers, Use::Question);
+        sends.retain(|name| !names::is_always_told(name.as_str()));
         let target = match config.path.as_str() {
             path if path.starts_with('/') => path
                 .parse()
@@ -85,8 +92,8 @@ impl External {
         };
         Self {
             target,
-            sends: names(&config.request_headers, question::may_be_sent),
-            takes: names(&config.response_headers, question::may_be_taken),
+            sends,
+            takes: named(&config.response_headers, Use::Answer),
             under_way: AtomicUsize::new(0),
             client: OnceLock::new(),
             config: config.clone(),
@@ -216,7 +223,7 @@ impl External {
         }
     }
 
-    /// Headers that it may set upstream.
+    /// Headers that it may set upstream: all that were named.
     pub(super) fn sets(&self) -> Vec<HeaderName> {
         self.takes.clone()
     }

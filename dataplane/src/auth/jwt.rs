@@ -28,7 +28,10 @@ use aws_lc_rs::digest;
 use http::{HeaderName, HeaderValue};
 use moka::sync::Cache;
 
-use super::{Asked, Decision, Granted, Outcome};
+use super::{
+    Asked, Decision, Granted, Outcome,
+    names::{self, Use},
+};
 use crate::config::{self, JwtKeys, Resolved};
 use claims::Said;
 use keys::Signature;
@@ -82,7 +85,8 @@ impl Jwt {
         }
         let headers = config.claims_to_headers.iter().filter_map(|claim| {
             let name = HeaderName::try_from(&claim.header).ok()?;
-            Some((claim.claim.clone(), name))
+            let barred = names::is_barred(name.as_str(), Use::Claim);
+            (!barred).then(|| (claim.claim.clone(), name))
         });
         Self {
             keys: Keys::compile(&config.keys),

@@ -95,6 +95,7 @@ pub(super) async fn try_request(
         path: &path,
         client: trial.client.unwrap_or(std::net::Ipv4Addr::LOCALHOST.into()),
         https: request.https,
+        trusted: false,
         now: SystemTime::now(),
         has_body: has_body(&trial.headers),
         shared,

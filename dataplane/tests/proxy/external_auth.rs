@@ -104,6 +104,8 @@ async fn mirror() -> Origin {
             "x-hale-auth",
             "x-hale-consumer",
             "authorization",
+            "x-forwarded-user",
+            "x-original-user",
             "cookie",
         ];
         let said: Vec<String> = names
@@ -277,6 +279,35 @@ async fn a_good_word_lets_the_request_in_with_what_the_service_adds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_carry_the_services_challenges_and_not_its_words() {
     fn unauthorized() -> http::response::Builder {
+/// As oauth2-proxy names them.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_it_is_may_be_told_in_headers_that_begin_as_those_of_proxies() {
+    let judge = Judge::saying(|| {
+        ok().header("x-forwarded-user", "ada")
+            .header("x-forwarded-for", "203.0.113.9")
+    })
+    .await;
+    let mut asking = Asking::peers(&[judge.origin.address]).await;
+    let named = ["x-forwarded-user", "x-original-user", "x-forwarded-for"];
+    asking.external.response_headers = named.map(String::from).to_vec();
+    asking.external.request_headers = vec!["x-forwarded-user".into()];
+    for trusted in [false, true] {
+        let hale = Hale::with(asking.config(), |options| {
+            if trusted {
+                options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+            }
+        });
+        let sent = get(&[
+            ("x-forwarded-user", "mallory"),
+            ("x-original-user", "mallory"),
+        ]);
+        let answer = hale.send(sent).await;
+        assert_eq!(text(&answer), "x-forwarded-user=ada x-hale-auth=external");
+        let (.., told) = judge.last();
+        assert_eq!(told.contains_key("x-forwarded-user"), trusted);
+    }
+}
+
         Response::builder()
             .status(401)
             .header("www-authenticate", "Bearer realm=\"judge\"")

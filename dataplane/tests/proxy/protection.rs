@@ -94,7 +94,9 @@ fn external(service: ExternalService) -> AuthMethod {
         path: "/".into(),
         timeout: Duration::from_secs(2),
         request_headers: Vec::new(),
-        response_headers: vec!["x-team".into()],
+        response_headers: ["x-team", "x-forwarded-user", "x-original-user", "x.mail"]
+            .map(String::from)
+            .to_vec(),
         sign_in: None,
         fail_open: false,
     })

@@ -1,26 +1,13 @@
-//! Names of headers in policies: which may be read, and which may be written.
-//!
-//! What frames a message, belongs to the connection, or is for Hale to say, is nobody else's to set.
+//! Names of headers in policies: which may be read, and which may be written. What is refused here is what the
+//! dataplane would not take.
+
+pub(super) use hale_dataplane::auth::names::Use;
+use hale_dataplane::auth::names::is_barred;
 
 use super::sections::Judged;
 
 /// Bytes of a name.
 const LONGEST: usize = 128;
-
-/// What is done with a header.
-#[derive(Clone, Copy)]
-pub(super) enum Use {
-    /// A credential is in it.
-    Credential,
-    /// A claim goes upstream in it.
-    Claim,
-    /// It goes to the service that is asked.
-    Question,
-    /// It goes from that service upstream.
-    Answer,
-    /// Requests are counted by it.
-    Count,
-}
 
 /// The name of a header, in lower case. Names with an underscore are dropped from requests, because many servers
 /// take it for a hyphen.
@@ -46,50 +33,6 @@ pub(super) fn token(field: &str, name: &str) -> Judged<String> {
         return Err(format!("{field}: {name:?} is no name of a header"));
     }
     Ok(name.to_ascii_lowercase())
-}
-
-fn is_barred(name: &str, what: Use) -> bool {
-    let is_of_connection = matches!(
-        name,
-        "host"
-            | "content-length"
-            | "transfer-encoding"
-            | "connection"
-            | "upgrade"
-            | "te"
-            | "trailer"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authorization"
-            | "proxy-authenticate"
-            | "expect"
-            | "http2-settings"
-    );
-    let is_of_message = matches!(name, "content-type" | "content-encoding");
-    let is_of_proxies = matches!(
-        name,
-        "forwarded"
-            | "via"
-            | "x-real-ip"
-            | "x-request-id"
-            | "x-forwarded-for"
-            | "x-forwarded-proto"
-            | "x-forwarded-host"
-            | "x-forwarded-port"
-    );
-    let is_forwarded = name.starts_with("x-forwarded-");
-    if is_of_connection || name.starts_with("x-hale-") {
-        return true;
-    }
-    match what {
-        Use::Credential => name == "cookie" || is_forwarded,
-        Use::Claim => {
-            let is_credential = matches!(name, "authorization" | "cookie");
-            is_credential || is_of_message || is_of_proxies || is_forwarded
-        }
-        Use::Answer => is_of_message || is_of_proxies,
-        Use::Question | Use::Count => false,
-    }
 }
 
 #[cfg(test)]
@@ -123,6 +66,12 @@ mod tests {
         assert!(header("f", "Authorization", Use::Answer).is_ok());
         assert!(header("f", "X-Forwarded-For", Use::Answer).is_err());
         assert!(header("f", "X-Forwarded-User", Use::Answer).is_ok());
+        for name in ["X-Original-URL", "X-Forwarded-Prefix", "X.Forwarded.For"] {
+            assert!(header("f", name, Use::Answer).is_err(), "{name}");
+            assert!(header("f", name, Use::Claim).is_err(), "{name}");
+        }
+        assert!(header("f", "X-Forwarded-Port", Use::Question).is_err());
+        assert!(header("f", "X-Forwarded-User", Use::Question).is_ok());
         assert!(header("f", "Authorization", Use::Credential).is_ok());
     }
 }

@@ -38,6 +38,10 @@ impl Question {
         let client = HeaderValue::try_from(asked.client.to_canonical().to_string()).ok()?;
         let method = HeaderValue::from_str(asked.method.as_str()).ok()?;
         let mut headers = HeaderMap::with_capacity(16);
+        // By strangers nobody is forwarded.
+        let is_said =
+            |name: &&HeaderName| asked.trusted || !name.as_str().starts_with("x-forwarded-");
+        let sends = sends.iter().filter(is_said);
         for name in [&header::AUTHORIZATION].into_iter().chain(sends) {
             for value in asked.headers.get_all(name) {
                 headers.append(name, value.clone());
@@ -153,42 +157,4 @@ fn escape(out: &mut String, text: &str) {
             out.push(char::from(DIGITS[usize::from(byte & 15)]));
         }
     }
-}
-
-/// Whether a header of the request may go with the question: what frames it, concerns the connection, or is ours
-/// to say may not.
-pub(super) fn may_be_sent(name: &HeaderName) -> bool {
-    !is_ours(name) && *name != header::COOKIE && *name != header::AUTHORIZATION
-}
-
-/// Whether a header of the answer may go upstream.
-pub(super) fn may_be_taken(name: &HeaderName) -> bool {
-    !is_ours(name) && *name != header::SET_COOKIE
-}
-
-fn is_ours(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    matches!(
-        name,
-        "connection"
-            | "content-length"
-            | "expect"
-            | "forwarded"
-            | "host"
-            | "http2-settings"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "via"
-            | "x-real-ip"
-            | "x-request-id"
-    ) || ["x-forwarded-", "x-original-", "x-hale-"]
-        .iter()
-        .any(|ours| name.starts_with(ours))
-        || name.contains('_')
 }

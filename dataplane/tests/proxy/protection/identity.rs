@@ -13,9 +13,9 @@ use crate::{
     wire::{Recorder, status, talk},
 };
 
-/// Names of ours, of the claims of tokens (`x-user`) and of the external service (`x-team`), as some servers
+/// Names of ours, of the claims of tokens (`x-user`) and of the external service (`x-team` and more), as some servers
 /// read them: CGI and its kin make `_` of whatever is no letter or digit.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 31] = [
     "X-Hale-Consumer",
     "x-hale-consumer",
     "X-HALE-CONSUMER",
@@ -38,9 +38,18 @@ const NAMES: [&str; 22] = [
     "x'team",
     "x^team",
     "x`team",
+    "X-Forwarded-User",
+    "x-forwarded-user",
+    "X_FORWARDED_USER",
+    "x.forwarded.user",
+    "X-Original-User",
+    "x-original_user",
+    "X-Mail",
+    "x_mail",
+    "x.mail",
 ];
 
-/// Everybody may have `/public`; the policy's methods set `x-user` and `x-team`.
+/// Everybody may have `/public`; the policy's methods set `x-user`, `x-team` and more.
 fn guarded() -> RequestPolicy {
     let mut rules = any_of(vec![
         jwt(Resolved::Known(Default::default())),
@@ -81,16 +90,21 @@ fn spoofs() -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_client_says_who_it_is() {
     let recorder = Recorder::new().await;
-    let hale = Hale::start(with(&recorder, &[("/", guarded())]));
-    let mut passed = 0;
-    for request in spoofs() {
-        let answer = talk(&hale, &request).await;
-        passed += usize::from(status(&answer) == "200");
-        for seen in recorder.seen() {
-            assert!(!seen.contains("root"), "{request}\nbecame\n{seen}");
+    // A proxy that is trusted passes on what its own clients say of themselves.
+    for proxies in [vec![], vec!["127.0.0.0/8".parse().unwrap()]] {
+        let hale = Hale::with(with(&recorder, &[("/", guarded())]), |options| {
+            options.trusted_proxies = proxies.clone();
+        });
+        let mut passed = 0;
+        for request in spoofs() {
+            let answer = talk(&hale, &request).await;
+            passed += usize::from(status(&answer) == "200");
+            for seen in recorder.seen() {
+                assert!(!seen.contains("root"), "{request}\nbecame\n{seen}");
+            }
         }
+        assert!(passed > spoofs().len() / 2, "{passed} passed");
     }
-    assert!(passed > spoofs().len() / 2, "{passed} passed");
 }
 
 /// Trailers of HTTP/2 come without being announced.
