@@ -23,6 +23,10 @@ use crate::{
     table::PeerTable,
 };
 
+mod wall;
+
+use wall::Wall;
+
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 /// Ticks without a request after which connections that do not end are left: 2 s.
 const QUIET_TICKS: u32 = 100;
@@ -73,7 +77,7 @@ pub(crate) struct Worker {
     table: RefCell<Rc<Snapshot>>,
     log: RefCell<Option<LogBuffer>>,
     started: Instant,
-    started_at: SystemTime,
+    wall: Wall,
     random: Cell<u64>,
 }
 
@@ -92,7 +96,7 @@ impl Worker {
             table: RefCell::new(table),
             log: RefCell::new(shared.log.as_ref().map(crate::access_log::Log::buffer)),
             started: Instant::now(),
-            started_at: SystemTime::now(),
+            wall: Wall::new(Instant::now(), SystemTime::now()),
             random: Cell::new(crate::balance::mix(seed ^ index) | 1),
             shared,
         }
@@ -124,9 +128,9 @@ impl Worker {
         most.mul_f64(share)
     }
 
-    /// Wall-clock time of an instant, without asking the system again.
+    /// Wall-clock time of an instant, by the system's clock as it was with the last sweep.
     pub(crate) fn wall(&self, at: Instant) -> SystemTime {
-        self.started_at + at.saturating_duration_since(self.started)
+        self.wall.at(at)
     }
 
     /// Milliseconds since this worker began.
@@ -155,6 +159,7 @@ impl Worker {
 
     fn sweep(&self, tick: u64) {
         self.clock.set(self.started.elapsed());
+        self.wall.set(Instant::now(), SystemTime::now());
         for (_, guard) in self.connections.borrow().iter() {
             guard.sweep();
         }
