@@ -4,21 +4,23 @@
 //! the addresses found are held against [`Reach`], and the connection goes to an address that was held against
 //! it, never to a name. Redirects are not followed, cookies are not kept, and time, head and body have bounds.
 
+mod idle;
 mod origin;
 mod reach;
 
+use idle::Idle;
 pub(crate) use origin::Origin;
 pub(crate) use reach::Reach;
 
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, header, response};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -33,10 +35,6 @@ use crate::{
     tls::{ClientTls, Roots},
 };
 
-/// Connections kept for the next question.
-const IDLE: usize = 16;
-/// For how long.
-const IDLE_FOR: Duration = Duration::from_secs(20);
 /// hyper's read buffer is not smaller.
 const SMALLEST_HEAD: usize = 8192;
 /// Addresses of one name that are tried.
@@ -45,7 +43,7 @@ const ADDRESSES: usize = 8;
 /// What a question may cost.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// From the look-up of the name to the last byte of the answer.
+    /// From the look-up of the name to the last byte of what is asked for.
     pub(crate) timeout: Duration,
     /// Bytes of the answer's head; at least 8 KiB are taken.
     pub(crate) head: usize,
@@ -81,15 +79,10 @@ pub(crate) struct Client {
     origin: Origin,
     reach: Reach,
     tls: Option<Arc<rustls::ClientConfig>>,
-    idle: Mutex<Vec<Kept>>,
+    idle: Arc<Idle>,
 }
 
 type Sender = http1::SendRequest<Full<Bytes>>;
-
-struct Kept {
-    sender: Sender,
-    since: Instant,
-}
 
 impl Client {
     /// Takes the URL apart. `roots` are who may have signed the origin's certificate; `None` is whom the system trusts.
@@ -115,7 +108,7 @@ impl Client {
             origin,
             reach,
             tls,
-            idle: Mutex::new(Vec::new()),
+            idle: Arc::default(),
         })
     }
 
@@ -127,43 +120,58 @@ impl Client {
     /// Asks. The question's URI is path and query; `Host` is set here. Any status is an answer.
     pub(crate) async fn ask(
         &self,
-        mut question: Request<Bytes>,
+        question: Request<Bytes>,
         limits: &Limits,
     ) -> Result<Response<Bytes>, OutboundError> {
-        let host = self.origin.authority.clone();
-        question.headers_mut().insert(header::HOST, host);
-        let question = question.map(Full::new);
-        timeout_at(Instant::now() + limits.timeout, async {
-            // An idle connection may have been closed meanwhile: what is safe to ask twice takes one.
-            if question.method().is_safe()
-                && let Some(sender) = self.kept()
-            {
-                match self.exchange(sender, question.clone(), limits).await {
-                    Err(OutboundError::Http(_)) => {}
-                    answer => return answer,
-                }
-            }
-            let sender = self.connect(limits).await?;
-            self.exchange(sender, question, limits).await
+        let deadline = Instant::now() + limits.timeout;
+        timeout_at(deadline, async {
+            let (sender, answer) = self.send(question, limits).await?;
+            let (parts, body) = answer.into_parts();
+            let body = read(body, limits.body).await?;
+            self.idle.keep(sender);
+            Ok(Response::from_parts(parts, body))
         })
         .await
         .unwrap_or(Err(OutboundError::Timeout(limits.timeout)))
     }
 
-    async fn exchange(
+    /// The same for whom the head says all: nothing that becomes of the body makes it another answer, or none.
+    pub(crate) async fn ask_head(
         &self,
-        mut sender: Sender,
-        question: Request<Full<Bytes>>,
+        question: Request<Bytes>,
         limits: &Limits,
-    ) -> Result<Response<Bytes>, OutboundError> {
-        let answer = sender
-            .send_request(question)
+    ) -> Result<response::Parts, OutboundError> {
+        let deadline = Instant::now() + limits.timeout;
+        let (sender, answer) = timeout_at(deadline, self.send(question, limits))
             .await
-            .map_err(OutboundError::Http)?;
-        let (parts, body) = answer.into_parts();
-        let body = read(body, limits.body).await?;
-        self.keep(sender);
-        Ok(Response::from_parts(parts, body))
+            .unwrap_or(Err(OutboundError::Timeout(limits.timeout)))?;
+        let (parts, rest) = answer.into_parts();
+        self.idle.keep_after(sender, rest, limits.body);
+        Ok(parts)
+    }
+
+    /// The head of the answer, and the connection that its body comes on.
+    async fn send(
+        &self,
+        mut question: Request<Bytes>,
+        limits: &Limits,
+    ) -> Result<(Sender, Response<Incoming>), OutboundError> {
+        let host = self.origin.authority.clone();
+        question.headers_mut().insert(header::HOST, host);
+        let question = question.map(Full::new);
+        // An idle connection may have been closed meanwhile: what is safe to ask twice takes one.
+        if question.method().is_safe()
+            && let Some(mut sender) = self.idle.take()
+            && sender.ready().await.is_ok()
+            && let Ok(answer) = sender.send_request(question.clone()).await
+        {
+            return Ok((sender, answer));
+        }
+        let mut sender = self.connect(limits).await?;
+        let answer = sender.send_request(question).await;
+        answer
+            .map(|answer| (sender, answer))
+            .map_err(OutboundError::Http)
     }
 
     async fn connect(&self, limits: &Limits) -> Result<Sender, OutboundError> {
@@ -219,30 +227,6 @@ impl Client {
             .await
             .map_err(|error| OutboundError::Tls(address, error))?;
         handshake(stream, limits).await
-    }
-
-    /// A connection that is still open, as far as is known. Whoever finds the list taken opens another.
-    fn kept(&self) -> Option<Sender> {
-        let mut idle = self.idle.try_lock().ok()?;
-        while let Some(kept) = idle.pop() {
-            if kept.since.elapsed() < IDLE_FOR && !kept.sender.is_closed() {
-                return Some(kept.sender);
-            }
-        }
-        None
-    }
-
-    fn keep(&self, sender: Sender) {
-        let Ok(mut idle) = self.idle.try_lock() else {
-            return;
-        };
-        if !sender.is_closed() {
-            let since = Instant::now();
-            idle.retain(|kept| kept.since.elapsed() < IDLE_FOR && !kept.sender.is_closed());
-            if idle.len() < IDLE {
-                idle.push(Kept { sender, since });
-            }
-        }
     }
 }
 

@@ -167,6 +167,35 @@ async fn answers_have_bounds() {
     assert!(matches!(error, OutboundError::Timeout(_)), "{error}");
 }
 
+/// Whatever becomes of the body.
+#[tokio::test]
+async fn a_head_is_an_answer_once_it_is_there() {
+    for (answer, is_kept) in [
+        (hello("hello"), true),
+        (hello(""), true),
+        (hello(&"x".repeat(1001)), false),
+        (
+            "HTTP/1.1 401 No\r\ncontent-length: 99\r\n\r\n".into(),
+            false,
+        ),
+        (
+            "HTTP/1.1 403 No\r\ntransfer-encoding: chunked\r\n\r\nnonsense\r\n".into(),
+            false,
+        ),
+    ] {
+        let server = server(false, &*answer).await;
+        let client = Client::new(&format!("http://{}/", server.address), None, HERE).unwrap();
+        let head = client.ask_head(get("/"), &LIMITS).await.unwrap();
+        assert_eq!(head.status.as_str(), &answer[9..12]);
+        while is_kept && client.idle.len() == 0 {
+            tokio::task::yield_now().await;
+        }
+        client.ask_head(get("/"), &LIMITS).await.unwrap();
+        let connections = server.connections.load(Ordering::SeqCst);
+        assert_eq!(connections, if is_kept { 1 } else { 2 }, "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_connection_that_was_closed_meanwhile_is_replaced() {
     let close = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi";

@@ -19,7 +19,10 @@ use hale_dataplane::config::{
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::support::{Hale, Origin, Shop, dead, header, policy, ready, request, text, until};
 
@@ -101,11 +104,11 @@ async fn mirror() -> Origin {
         let headers = request.headers();
         let names = [
             "x-user",
+            "x-forwarded-user",
+            "x-original-user",
             "x-hale-auth",
             "x-hale-consumer",
             "authorization",
-            "x-forwarded-user",
-            "x-original-user",
             "cookie",
         ];
         let said: Vec<String> = names
@@ -276,9 +279,6 @@ async fn a_good_word_lets_the_request_in_with_what_the_service_adds() {
     assert_eq!(judge.questions(), 2);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn refusals_carry_the_services_challenges_and_not_its_words() {
-    fn unauthorized() -> http::response::Builder {
 /// As oauth2-proxy names them.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_it_is_may_be_told_in_headers_that_begin_as_those_of_proxies() {
@@ -308,6 +308,9 @@ async fn who_it_is_may_be_told_in_headers_that_begin_as_those_of_proxies() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_carry_the_services_challenges_and_not_its_words() {
+    fn unauthorized() -> http::response::Builder {
         Response::builder()
             .status(401)
             .header("www-authenticate", "Bearer realm=\"judge\"")

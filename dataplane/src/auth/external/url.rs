@@ -11,7 +11,7 @@ use crate::outbound::{Client, Limits, OutboundError};
 
 /// Heads are as large as those of peers.
 const HEAD: usize = 64 * 1024;
-/// Nobody reads the body; a larger one is no answer.
+/// A connection whose answer has more is not used again; nobody reads it.
 const BODY: usize = 256 * 1024;
 
 /// The head of the answer, or why there is none.
@@ -25,8 +25,8 @@ pub(super) async fn ask(
         head: HEAD,
         body: BODY,
     };
-    match client.ask(question.plain(Bytes::new()), &limits).await {
-        Ok(answer) => Ok(answer.into_parts().0),
+    match client.ask_head(question.plain(Bytes::new()), &limits).await {
+        Ok(head) => Ok(head),
         Err(
             error @ (OutboundError::Lookup(_)
             | OutboundError::NoAddress

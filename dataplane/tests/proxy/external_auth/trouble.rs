@@ -58,6 +58,53 @@ async fn a_service_that_breaks_off_was_there() {
     }
 }
 
+/// A head decides, whatever becomes of the body: it stalls, breaks off, or is larger than anybody reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_has_spoken_once_its_head_is_there() {
+    for (said, body, wanted) in [
+        ("401 Unauthorized\r\ncontent-length: 99", "stall", 401),
+        ("403 Forbidden\r\ncontent-length: 99", "stall", 403),
+        ("403 Forbidden\r\ncontent-length: 99", "break off", 403),
+        (
+            "403 Forbidden\r\ntransfer-encoding: chunked",
+            "nonsense\r\n",
+            403,
+        ),
+        ("401 Unauthorized\r\ncontent-length: 999999", "much", 401),
+        (
+            "200 OK\r\nx-user: ada\r\ncontent-length: 999999",
+            "much",
+            200,
+        ),
+        ("200 OK\r\nx-user: ada\r\ncontent-length: 99", "stall", 200),
+    ] {
+        let speaking = Origin::raw(move |mut stream, _| async move {
+            let mut question = Vec::new();
+            while !question.ends_with(b"\r\n\r\n") {
+                question.push(stream.read_u8().await.unwrap());
+            }
+            let head = format!("HTTP/1.1 {said}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            match body {
+                "stall" => std::future::pending().await,
+                "break off" => {}
+                // Whoever does not read it closes the connection.
+                "much" => drop(stream.write_all(&[b'x'; 999_999]).await),
+                body => stream.write_all(body.as_bytes()).await.unwrap(),
+            }
+        })
+        .await;
+        let mut asking = Asking::peers(&[]).await;
+        asking.external.service = ExternalService::Url(format!("http://{}", speaking.address));
+        asking.external.timeout = Duration::from_secs(1);
+        asking.external.fail_open = true;
+        let answer = asking.serve().send(get(&[("x-user", "mallory")])).await;
+        assert_eq!(answer.status(), wanted, "{said}, {body}");
+        let ada = "x-user=ada x-hale-auth=external";
+        assert!(wanted != 200 || text(&answer) == ada, "{said}, {body}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_at_its_limits_was_there() {
     let asked = Arc::new(AtomicUsize::new(0));
