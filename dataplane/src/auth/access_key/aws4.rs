@@ -1,6 +1,6 @@
 //! AWS Signature Version 4, in `Authorization` or in the query (a presigned URL).
 //!
-//! S3 escapes paths once; all other services normalise them and escape them twice. Which one a client means is
+//! S3 escapes paths once, or not where they are escaped; all other services normalise them and escape them twice. Which one a client means is
 //! known from the service that it names: were both tried for every request, a signature for one path could be
 //! used for another, whose other form it is.
 
@@ -229,7 +229,10 @@ fn requests(
     };
     if scope.service == "s3" || scope.service.starts_with("s3-") || scope.service == "s3express" {
         add(request.path.to_owned().into());
-        add(canonical::escaped_once(request.path)?.into());
+        // Clients that escape for the signature what they send otherwise.
+        if let Some(path) = canonical::escaped_alike(request.path)? {
+            add(path.into());
+        }
     } else {
         let normalized = canonical::normalized(request.path);
         add(canonical::escaped_twice(&normalized).into());

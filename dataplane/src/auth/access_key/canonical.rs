@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::{Malformed, Signed};
+use crate::sanitize::canonical_path;
 
 /// The most headers that a signature may be over.
 pub(super) const MOST_HEADERS: usize = 64;
@@ -75,7 +76,7 @@ fn nibble(digit: u8) -> Option<u8> {
 }
 
 /// A path whose segments are escaped once: what was escaped on the way here is plain first.
-pub(super) fn escaped_once(path: &str) -> Result<String, Malformed> {
+fn escaped_once(path: &str) -> Result<String, Malformed> {
     let mut out = String::with_capacity(path.len() + 1);
     for (index, segment) in path.split('/').enumerate() {
         if index > 0 {
@@ -84,6 +85,19 @@ pub(super) fn escaped_once(path: &str) -> Result<String, Malformed> {
         escape(&mut out, &unescape(segment, b'+')?);
     }
     Ok(out)
+}
+
+/// The same of a path that pods are sent the same way escaped; `None` of one that has a reserved character plainly.
+///
+/// Escaped, `/a;b` and `/a%3Bb` are one text, and they are two paths. As nothing in the text says which of them was
+/// meant, it stands for the one that is escaped already.
+pub(super) fn escaped_alike(path: &str) -> Result<Option<String>, Malformed> {
+    let escaped = escaped_once(path)?;
+    let is_alike = match (canonical_path(path), canonical_path(&escaped)) {
+        (Ok(path), Ok(escaped)) => path == escaped,
+        _ => false,
+    };
+    Ok(is_alike.then_some(escaped))
 }
 
 /// A path whose segments are escaped as they came, so that escapes are escaped again.

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use http::header::DATE;
+use http::{Method, header::DATE};
 
 use super::{
     Claim, Malformed, Over, Signed,
@@ -33,6 +33,9 @@ pub(super) fn read<'a>(request: &Signed<'a>) -> Result<Option<Claim<'a>>, Outcom
     let Some(text) = request.authorization(SCHEME)? else {
         return Ok(None);
     };
+    if is_ambiguous(request.method) {
+        return Err(Outcome::Malformed);
+    }
     let told = Told::read(text)?;
     // Only hs2019 leaves room for pseudo-headers of time (§2.3); without a name it is that one.
     let timed = match told.algorithm {
@@ -65,6 +68,14 @@ pub(super) fn read<'a>(request: &Signed<'a>) -> Result<Option<Claim<'a>>, Outcom
         over: Over::Text(base),
         digests,
     }))
+}
+
+/// Whether a method is not the one that `(request-target)` is read as: `get` stands for `GET`, and for no `gEt`.
+pub(super) fn is_ambiguous(method: &Method) -> bool {
+    method
+        .as_str()
+        .bytes()
+        .any(|byte| byte.is_ascii_lowercase())
 }
 
 /// At least one date is signed, and all that are signed are near.

@@ -52,6 +52,8 @@ struct Listed {
     digest: &'static str,
     /// Whether a signed header may be there once only.
     once: bool,
+    /// Whether the path is signed as if it was escaped, and must be.
+    escapes: bool,
 }
 
 const AWS4: Listed = Listed {
@@ -61,6 +63,7 @@ const AWS4: Listed = Listed {
     or_date: true,
     digest: "x-amz-content-sha256",
     once: false,
+    escapes: false,
 };
 const SDK: Listed = Listed {
     parameters: ["Access", "SignedHeaders", "Signature"],
@@ -69,6 +72,7 @@ const SDK: Listed = Listed {
     or_date: false,
     digest: "x-sdk-content-sha256",
     once: true,
+    escapes: true,
 };
 
 fn authorization<'a>(request: &Signed<'a>, scheme: &str) -> Result<Option<&'a str>, String> {
@@ -98,6 +102,7 @@ fn in_header(request: &Signed<'_>, text: &str, profile: &Listed) -> Option<Strin
     date(request, &names, profile)
         .or_else(|| day(request, credential, profile))
         .or_else(|| headers(request, &names, profile))
+        .or_else(|| path(request, profile))
         .or_else(|| mac(signature))
         .or_else(|| body(request, profile.digest))
 }
@@ -212,6 +217,16 @@ fn missing<'n>(request: &Signed<'_>, mut names: impl Iterator<Item = &'n str>) -
         canonical::is_field_name(name) && *name != "host" && !request.headers.contains_key(*name)
     };
     names.find(is_missing).map(quoted)
+}
+
+/// Whether the path has what a signature cannot tell from its escape.
+fn path(request: &Signed<'_>, profile: &Listed) -> Option<String> {
+    let is_escaped = matches!(canonical::escaped_alike(request.path), Ok(Some(_)));
+    (profile.escapes && !is_escaped).then(|| {
+        "the path has a character that is not escaped (one of !$&'()*+,;=:@): to this signature it is the same as \
+         its escape, so it must be sent as that"
+            .to_owned()
+    })
 }
 
 fn mac(signature: &str) -> Option<String> {

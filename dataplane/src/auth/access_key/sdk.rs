@@ -1,7 +1,8 @@
 //! `SDK-HMAC-SHA256`, as the SDKs of Huawei Cloud and its API gateway sign (`huaweicloudsdkcore`, `apig-sdk`),
 //! and as Apinto reads it.
 //!
-//! The canonical path ends with `/`, whether the path does or not: to this scheme `/a` and `/a/` are the same.
+//! The canonical path ends with `/`, whether the path does or not: to this scheme `/a` and `/a/` are the same. So are
+//! `/a;b` and `/a%3Bb`; only the second is read, which is the one that the SDKs send.
 
 use std::borrow::Cow;
 
@@ -27,7 +28,7 @@ pub(super) fn read<'a>(request: &Signed<'a>) -> Result<Option<Claim<'a>>, Outcom
     }
     let date = request.one("x-sdk-date")?.ok_or(Malformed)?;
     request.in_time(canonical::basic_time(date)?)?;
-    let mut path = canonical::escaped_once(request.path)?;
+    let mut path = canonical::escaped_alike(request.path)?.ok_or(Malformed)?;
     if !path.ends_with('/') {
         path.push('/');
     }

@@ -91,6 +91,7 @@ def aws4_cases():
         ("escaped UTF-8", "/%E1%88%B4"),
         ("a literal that others escape", "/a@b;v=1/c:d"),
         ("an escape of an escape", "/a%2520b"),
+        ("escapes of what others leave plain", "/a%3Bb%40c%3Ad/%2Be%2Cf%3Dg%26h"),
         ("a doubled slash", "/a//b"),
         ("dot segments", "/a/./b/../c"),
         ("all unreserved characters", "/-._~0123456789ABCXYZabcxyz"),
@@ -154,6 +155,7 @@ def sdk_cases():
     yield sdk("a path", "GET", "/v3/projects/1")
     yield sdk("a path that ends with a slash", "GET", "/v3/projects/")
     yield sdk("an escaped path", "GET", "/v3/a%20b/%E1%88%B4")
+    yield sdk("escapes of what others leave plain", "GET", "/v3/a%3Bb%40c%3Ad/%2Be%2Cf%3Dg%26h")
     yield sdk("a query", "GET", "/v3", query=[("b", "2"), ("a", "1"), ("a", "0")])
     yield sdk("a query that is escaped", "GET", "/v3", query=[("a b", "c+d/e~"), ("a-b", "2"), ("ü", "é")])
     yield sdk("a list in the query", "GET", "/v3", query=[("id", ["3", "1", "2"]), ("flag", True)])

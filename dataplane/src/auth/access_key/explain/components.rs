@@ -8,6 +8,12 @@ use crate::{config::SignedBody, quoted::quoted};
 
 /// draft-cavage-http-signatures.
 pub(super) fn of_cavage(request: &Signed<'_>, text: &str) -> Option<String> {
+    if cavage::is_ambiguous(request.method) {
+        let method = quoted(request.method.as_str());
+        return Some(format!(
+            "the method {method} has lower-case letters, which (request-target) does not tell from others"
+        ));
+    }
     if let Some(why) = parameters(text, &["keyId", "headers", "signature"]) {
         return Some(why);
     }

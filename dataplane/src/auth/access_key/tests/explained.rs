@@ -148,6 +148,16 @@ fn the_other_profiles_name_it_too() {
             "these headers are there and not signed (SignedHeaders does not name them): \"x-sdk-more\"",
         ),
         (
+            SignatureProfile::Sdk,
+            &|case| case.url = format!("{}a;b", case.url),
+            "the path has a character that is not escaped (one of !$&'()*+,;=:@): to this signature it is the same as its escape, so it must be sent as that",
+        ),
+        (
+            SignatureProfile::Cavage,
+            &|case| case.method = "gEt".into(),
+            "the method \"gEt\" has lower-case letters, which (request-target) does not tell from others",
+        ),
+        (
             SignatureProfile::HttpSignature,
             &replace("signature-input", "\"@method\" ", ""),
             "signature-input does not name @method: they must be signed",
