@@ -46,6 +46,9 @@ impl Jwt {
                 &fetched
             }
         };
+        if keys.is_empty() {
+            return Some("the key set has no key that can be used: no token is good".to_owned());
+        }
         let kid = token.kid.as_deref();
         match keys.verify(kid, token.algorithm, token.message, &token.signature) {
             Signature::Good => {}

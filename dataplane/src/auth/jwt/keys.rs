@@ -62,6 +62,17 @@ impl KeySet {
     ///
     /// If it is no key set, or has no key that can be used; in words without anything of the keys.
     pub fn parse(json: &[u8], allow_symmetric: bool) -> Result<Self, String> {
+        match Self::read(json, allow_symmetric)? {
+            (_, Some(why)) => Err(why),
+            (keys, None) => Ok(keys),
+        }
+    }
+
+    /// The same, but a set without a key that can be used is one; with why it has none.
+    pub(super) fn read(
+        json: &[u8],
+        allow_symmetric: bool,
+    ) -> Result<(Self, Option<String>), String> {
         if json.len() > SET_BYTES {
             return Err(format!("it is larger than {SET_BYTES} bytes"));
         }
@@ -86,11 +97,11 @@ impl KeySet {
                 }
             }
         }
-        if keys.is_empty() {
+        let why_none = keys.is_empty().then(|| {
             let why = left_out.unwrap_or("it is empty");
-            return Err(format!("it has no key that can be used: {why}"));
-        }
-        Ok(Self { keys: keys.into() })
+            format!("it has no key that can be used: {why}")
+        });
+        Ok((Self { keys: keys.into() }, why_none))
     }
 
     /// How many keys there are.

@@ -217,18 +217,25 @@ impl Feed {
             return Err(format!("status {}", answer.status().as_u16()));
         }
         // Who gave the keys is not who the secrets are kept from: none is symmetric.
-        let keys = KeySet::parse(answer.body(), false)?;
-        self.succeeded(keys);
+        // What is no set says nothing of the keys; a set without one says that there are none any more.
+        let (keys, why_none) = KeySet::read(answer.body(), false)?;
+        self.succeeded(keys, why_none);
         Ok(())
     }
 
-    fn succeeded(&self, keys: KeySet) {
+    fn succeeded(&self, keys: KeySet, why_none: Option<String>) {
         let old = self.state.load();
         let known = old.fetched.as_ref().filter(|old| old.keys == keys);
         let (keys, generation) = match known {
             Some(known) => (known.keys.clone(), known.generation),
             None => {
-                tracing::info!(url = %self.shown(), %keys, "keys of tokens fetched");
+                let url = self.shown();
+                match &why_none {
+                    None => tracing::info!(%url, %keys, "keys of tokens fetched"),
+                    Some(problem) => {
+                        tracing::warn!(%url, %problem, "no token is good: the key set says that there are no keys");
+                    }
+                }
                 (keys, GENERATION.fetch_add(1, Ordering::Relaxed))
             }
         };

@@ -129,7 +129,9 @@ async fn keys_outlive_their_endpoint_for_a_while() {
         ("500 Internal Server Error", "", "status 500"),
         ("302 Found", "", "status 302"),
         ("200 OK", "<html>", "not JSON"),
-        ("200 OK", "{\"keys\":[]}", "no key that can be used"),
+        ("200 OK", "{\"keys\":{}}", "no array"),
+        ("200 OK", "{\"keys\":[]", "not JSON"),
+        ("404 Not Found", "{\"keys\":[]}", "status 404"),
         (
             "200 OK",
             &" ".repeat(300 * 1024),
@@ -152,12 +154,40 @@ async fn keys_outlive_their_endpoint_for_a_while() {
     assert!(why.contains("larger than 262144 bytes"), "{why}");
 }
 
+/// Whoever takes all of its keys back is believed at once: the old ones do not go on.
+#[tokio::test]
+async fn a_set_without_a_usable_key_replaces_the_keys() {
+    let issuer = Issuer::start().await;
+    let (jwt, feed) = issuer.method();
+    let token = token("ES256");
+    for set in [
+        r#"{"keys":[]}"#,
+        r#"{"keys":[{"kty":"EC","crv":"secp256k1","x":"AA","y":"AA"}]}"#,
+    ] {
+        issuer.has(&["p256"]);
+        feed.fetch().await.unwrap();
+        assert!(ask(&jwt, &token).is_ok());
+        issuer.answers("200 OK", set);
+        feed.fetch().await.unwrap();
+        assert_eq!(ask(&jwt, &token).err(), Some(Outcome::UnknownConsumer));
+        let mut headers = http::HeaderMap::new();
+        let bearer = format!("Bearer {token}").parse().unwrap();
+        headers.insert(http::header::AUTHORIZATION, bearer);
+        let told = jwt.explain(&headers, SystemTime::now()).unwrap();
+        assert!(told.contains("no key that can be used"), "{told}");
+        // And it stays so while the endpoint fails.
+        feed.failed("status 500".into());
+        assert_eq!(ask(&jwt, &token).err(), Some(Outcome::UnknownConsumer));
+    }
+}
+
 #[tokio::test]
 async fn symmetric_keys_do_not_come_from_an_endpoint() {
     let issuer = Issuer::start().await;
     let (_, feed) = issuer.method();
     issuer.has(&["oct"]);
-    assert!(feed.fetch().await.unwrap_err().contains("Secret"));
+    feed.fetch().await.unwrap();
+    assert!(feed.keys().unwrap().0.is_empty());
     issuer.has(&["oct", "p256"]);
     feed.fetch().await.unwrap();
     assert_eq!(feed.keys().unwrap().0.len(), 1);
