@@ -94,10 +94,15 @@ impl Names {
     }
 
     fn has(&self, name: &str) -> bool {
+        self.any || self.names_it(name)
+    }
+
+    /// Whether it has this one by its name.
+    fn names_it(&self, name: &str) -> bool {
         let found = self
             .names
             .binary_search_by(|known| known.as_str().cmp(name));
-        self.any || found.is_ok()
+        found.is_ok()
     }
 }
 
@@ -172,7 +177,7 @@ impl Cors {
         }
         let lists = headers.get_all(&header::ACCESS_CONTROL_REQUEST_HEADERS);
         let mut names = lists.iter().flat_map(names_in);
-        let other = |name: &Option<String>| !name.as_ref().is_some_and(|it| self.headers.has(it));
+        let other = |name: &Option<String>| !name.as_ref().is_some_and(|it| self.allows_header(it));
         names.find(other).map(Objection::Header)
     }
 
@@ -221,6 +226,15 @@ impl Cors {
         };
         matches!(wanted, "GET" | "HEAD" | "POST")
             || (Method::from_bytes(wanted.as_bytes()).is_ok() && self.methods.has(wanted))
+    }
+
+    /// A star does not stand for `Authorization`, as it does not for browsers (Fetch standard, "CORS non-wildcard
+    /// request-header name"); with credentials they would not know of the star.
+    fn allows_header(&self, name: &str) -> bool {
+        if name == header::AUTHORIZATION.as_str() {
+            return self.headers.names_it(name);
+        }
+        self.headers.has(name)
     }
 
     fn allow(&self, headers: &mut HeaderMap, origin: HeaderValue) {

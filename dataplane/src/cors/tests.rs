@@ -167,6 +167,29 @@ fn stars_are_told_as_they_are_without_credentials_and_spelt_out_with_them() {
 }
 
 #[test]
+fn a_star_is_not_authorization() {
+    for credentials in [false, true] {
+        let with = |names: &[&str]| {
+            let cors = compiled(|config| {
+                config.allow_headers = strings(names);
+                config.allow_credentials = credentials;
+            });
+            let names = Some("x-a, Authorization");
+            let answer = ask(&cors, "https://a.example", "PUT", names);
+            let said = said(&answer, HEADERS).map(str::to_owned);
+            (answer.contains_key(ORIGIN), said)
+        };
+        assert_eq!(with(&["*"]), (false, None), "{credentials}");
+        let told = match credentials {
+            true => "x-a, Authorization",
+            false => "*, Authorization",
+        };
+        let told = (true, Some(told.to_owned()));
+        assert_eq!(with(&["*", "Authorization"]), told, "{credentials}");
+    }
+}
+
+#[test]
 fn answers_say_who_may_read_them_and_nothing_that_the_upstream_said() {
     let cors = compiled(|config| config.allow_credentials = true);
     let upstream = || {
