@@ -248,10 +248,21 @@ fn addresses_that_are_never_asked() {
         "febf::1",
         "ff02::1",
         "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd20:ce::254",
+        "fd00:c1::a9fe:a9fe",
+        "fd00:42::42",
         "::ffff:169.254.169.254",
         "::ffff:0.0.0.0",
         "::169.254.169.254",
         "64:ff9b::169.254.169.254",
+        // RFC 8215, with each length of RFC 6052 §2.2 that fits.
+        "64:ff9b:1::169.254.169.254",
+        "64:ff9b:1:ffff:0:0:a9fe:a9fe",
+        "64:ff9b:1:a9fe:a9:fe00::",
+        "64:ff9b:1:a9:fe:a9fe::",
+        "64:ff9b:1:0:a9:fea9:fe00:0",
+        "64:ff9b:1::100.100.100.200",
         "2002:a9fe:a9fe::1",
         "::ffff:100.100.100.200",
         "::ffff:0:169.254.169.254",
@@ -261,6 +272,14 @@ fn addresses_that_are_never_asked() {
             "{address}"
         );
     }
+}
+
+#[test]
+fn addresses_that_are_asked_where_they_may_be() {
+    let everywhere = Reach {
+        loopback: true,
+        plain: true,
+    };
     let strict = Reach::default();
     for address in [
         "127.0.0.1",
@@ -268,6 +287,7 @@ fn addresses_that_are_never_asked() {
         "::1",
         "::ffff:127.0.0.1",
         "64:ff9b::7f00:1",
+        "64:ff9b:1::7f00:1",
     ] {
         assert!(
             everywhere.check(address.parse().unwrap(), false).is_ok(),
@@ -284,6 +304,9 @@ fn addresses_that_are_never_asked() {
         "203.0.113.7",
         "fd00::1",
         "2001:db8::1",
+        "64:ff9b:1::203.0.113.7",
+        "64:ff9b:1:cb00:71:700::",
+        "fd00:ec3::254",
     ] {
         let address = address.parse().unwrap();
         assert!(strict.check(address, true).is_ok(), "{address}");
