@@ -212,7 +212,7 @@ fn count(
         consumer: exchange
             .auth
             .as_ref()
-            .and_then(|note| note.consumer.as_deref()),
+            .and_then(|note| Some((note.kind?, note.consumer.as_deref()?))),
     };
     let said = limiter.take(&counted, now);
     exchange.limit = said.map_err(Refused::Reject)?;

@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
 use crate::{
+    auth::Kind,
     config::{self, HostPattern, RateLimitKey, Route},
     reason::Reason,
     reject::Reject,
@@ -56,7 +57,8 @@ pub(crate) struct Counted<'a> {
     pub(crate) route: Option<(&'a HostPattern, &'a Route)>,
     pub(crate) client: IpAddr,
     pub(crate) headers: &'a HeaderMap,
-    pub(crate) consumer: Option<&'a str>,
+    /// Who it is, and which kind of method says so.
+    pub(crate) consumer: Option<(Kind, &'a str)>,
 }
 
 /// What a response says of the limit.
@@ -69,7 +71,8 @@ enum Key<'a> {
     Route(Option<(&'a HostPattern, &'a config::PathRule, &'a config::ObjectRef)>),
     Address(IpAddr),
     Header(&'a [u8]),
-    Consumer(&'a str),
+    /// What one method calls somebody is nobody to another: who may choose names in tokens must not spend what is others'.
+    Consumer(Kind, &'a str),
 }
 
 impl Limiter {
@@ -132,7 +135,10 @@ impl Limiter {
                 Some(value) if !value.is_empty() => Key::Header(value.as_bytes()),
                 _ => by_address(),
             },
-            RateLimitKey::Consumer => counted.consumer.map_or_else(by_address, Key::Consumer),
+            RateLimitKey::Consumer => match counted.consumer {
+                Some((kind, consumer)) => Key::Consumer(kind, consumer),
+                None => by_address(),
+            },
         }
     }
 }

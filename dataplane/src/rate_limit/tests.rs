@@ -29,7 +29,7 @@ fn limiter(key: RateLimitKey) -> Limiter {
 struct Sent {
     client: Option<&'static str>,
     header: Option<&'static str>,
-    consumer: Option<&'static str>,
+    consumer: Option<(Kind, &'static str)>,
 }
 
 impl Limiter {
@@ -71,7 +71,14 @@ fn tenant(header: &'static str) -> Sent {
 
 fn consumer(consumer: &'static str) -> Sent {
     Sent {
-        consumer: Some(consumer),
+        consumer: Some((Kind::ApiKey, consumer)),
+        ..Sent::default()
+    }
+}
+
+fn subject(subject: &'static str) -> Sent {
+    Sent {
+        consumer: Some((Kind::Jwt, subject)),
         ..Sent::default()
     }
 }
@@ -105,6 +112,8 @@ fn keys_are_what_they_say() {
         (&header, Sent::default(), tenant(""), true),
         (&RateLimitKey::Consumer, consumer("a"), consumer("a"), true),
         (&RateLimitKey::Consumer, consumer("a"), consumer("b"), false),
+        (&RateLimitKey::Consumer, subject("a"), consumer("a"), false),
+        (&RateLimitKey::Consumer, subject("a"), subject("a"), true),
         (
             &RateLimitKey::Consumer,
             Sent::default(),
