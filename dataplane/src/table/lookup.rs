@@ -2,7 +2,8 @@
 //!
 //! Some servers take `;parameters` off a path before they look at it, and some do not. A request goes upstream as
 //! it is, so the route that decides is the one whose policy lets the least pass: `/admin;x` does not get by the
-//! guard of `/admin`, and `/admin/..%3B/x` not by asking for the lesser guard of `/x`.
+//! guard of `/admin`, and `/admin/..%3B/x` not by asking for the lesser guard of `/x`. A limit is not got by, either:
+//! a request that two limits are for, of which it can be counted by one only, is refused.
 
 use super::{CompiledRoute, PeerTable};
 use crate::{
@@ -47,17 +48,7 @@ impl PeerTable {
             let (Some(theirs), ours) = (self.compiled(other), self.compiled(found)) else {
                 continue;
             };
-            let kept = ours.is_some_and(CompiledRoute::is_guarded);
-            if theirs.is_guarded() {
-                if !kept {
-                    found = other;
-                } else if !ours.is_some_and(|ours| ours.is_guarded_as(theirs)) {
-                    return Err(LookupError::Ambiguous);
-                }
-            } else if !kept
-                && theirs.limiter.is_some()
-                && ours.is_none_or(|ours| ours.limiter.is_none())
-            {
+            if takes_over(theirs, ours)? {
                 found = other;
             }
         }
@@ -69,6 +60,30 @@ impl PeerTable {
             Some(found) => self.route(found.host, found.route),
             None => self.default_route(),
         }
+    }
+}
+
+/// Whether the route of another reading decides in place of ours.
+fn takes_over(theirs: &CompiledRoute, ours: Option<&CompiledRoute>) -> Result<bool, LookupError> {
+    let Some(ours) = ours else {
+        return Ok(theirs.is_guarded() || theirs.limiter.is_some());
+    };
+    // `None`: as far as guards go, either may.
+    let theirs_decides = match (ours.is_guarded(), theirs.is_guarded()) {
+        (true, true) if !ours.is_guarded_as(theirs) => return Err(LookupError::Ambiguous),
+        (true, false) => Some(false),
+        (false, true) => Some(true),
+        _ => None,
+    };
+    match (&ours.limiter, &theirs.limiter) {
+        (Some(one), Some(two)) if one.config.source != two.config.source => {
+            Err(LookupError::Ambiguous)
+        }
+        // The guard is on one of them, and the limit on the other.
+        (None, Some(_)) if theirs_decides == Some(false) => Err(LookupError::Ambiguous),
+        (Some(_), None) if theirs_decides == Some(true) => Err(LookupError::Ambiguous),
+        (None, Some(_)) => Ok(true),
+        _ => Ok(theirs_decides == Some(true)),
     }
 }
 

@@ -1,6 +1,10 @@
 //! Ways around a policy that lead through something else: another policy, a path that is exempt, a header.
 
-use hale_dataplane::config::{Auth, AuthRules, Config, PathRule};
+use std::sync::Arc;
+
+use hale_dataplane::config::{
+    Auth, AuthRules, Config, PathRule, RateLimit, RateLimitKey, RequestPolicy,
+};
 
 use super::{
     EXHAUSTED, any_of, config,
@@ -59,6 +63,46 @@ async fn a_lesser_policy_does_not_stand_in_for_a_better_one() {
     }
 }
 
+/// A request can be counted by one limit, and whoever may choose between two would choose the greater.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_greater_limit_does_not_stand_in_for_a_lesser_one() {
+    let recorder = Recorder::new().await;
+    let limited = |name: &str, requests| RequestPolicy {
+        rate_limit: Some(Arc::new(RateLimit {
+            source: super::policy(name),
+            requests,
+            ..(*super::limit(RateLimitKey::Address)).clone()
+        })),
+        ..RequestPolicy::default()
+    };
+    let open = RequestPolicy::default;
+    let guarded = || requiring(any_of(vec![super::methods().swap_remove(0).1]));
+    let both = |name| RequestPolicy {
+        auth: guarded().auth,
+        ..limited(name, 100)
+    };
+    for (whole, part, wanted) in [
+        (limited("whole", 100), limited("part", 2), "400"),
+        (both("whole"), both("part"), "400"),
+        (guarded(), limited("part", 2), "400"),
+        (limited("whole", 100), guarded(), "400"),
+        (open(), limited("part", 100), "200"),
+        (limited("whole", 100), open(), "200"),
+        (limited("same", 100), limited("same", 100), "200"),
+        (both("same"), both("same"), "503"),
+        (guarded(), both("part"), "503"),
+        (open(), both("part"), "503"),
+    ] {
+        let hale = Hale::start(with(&recorder, &[("/", whole), ("/login", part)]));
+        for target in ["/login;x", "/login%3Bx/y"] {
+            let answer = talk(&hale, get(target, "")).await;
+            assert_eq!(status(&answer), wanted, "{target}: {answer}");
+            let is_counted = answer.contains("ratelimit:");
+            assert!(wanted != "200" || is_counted, "{target}: {answer}");
+        }
+    }
+}
+
 /// Headers by which some servers let a client, or a proxy before them, say another path.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_header_names_another_path() {
@@ -105,7 +149,7 @@ async fn exempt_paths_are_no_way_in() {
         let Auth::AnyOf(rules) = &mut policy.auth else {
             continue;
         };
-        std::sync::Arc::make_mut(rules).exempt_paths = vec![
+        Arc::make_mut(rules).exempt_paths = vec![
             PathRule::prefix("/public").unwrap(),
             PathRule::exact("/healthz").unwrap(),
         ];
