@@ -115,6 +115,11 @@ pub(super) fn wrong_methods() -> Vec<Wrong> {
             "Hale or the message itself has",
         ),
         (
+            "another path from who is asked",
+            auth("external: {url: 'https://a.test', responseHeaders: [X-Original-URL]}"),
+            "Hale or the message itself has",
+        ),
+        (
             "a script to sign in",
             auth("external: {url: 'https://a.test', signIn: 'javascript:a'}"),
             "should match",
