@@ -156,16 +156,14 @@ async fn ready_http1(pool: &Pool, key: PoolKey, limits: Limits<'_>) -> Option<Ht
         return None;
     }
     let now = Instant::now();
-    while let Some((mut sender, idle)) = pool.take(key, limits.fresh, now) {
+    while let Some((sender, idle)) = pool.take(key, limits.fresh, now) {
         // What cannot be repeated must not meet a connection that its peer has just closed: the runtime looks
         // at its sockets once more before.
         if !limits.patience.repeatable && idle > SETTLED {
             tokio::task::yield_now().await;
-            if sender.is_closed() {
-                continue;
-            }
         }
-        if sender.is_ready() || sender.ready().await.is_ok() {
+        // It was ready when it was kept: what is not has been closed, and nobody waits for it.
+        if sender.is_ready() {
             return Some(sender);
         }
     }

@@ -180,9 +180,10 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose response is complete.
+    /// Keeps a connection whose response is complete, if its request is, too. One on which a body is still being
+    /// written is not ready, and is let go: it ends with that body, and carries no request of another client.
     pub(crate) fn give(&self, key: PoolKey, state: &Arc<PeerState>, sender: Http1, keep: Duration) {
-        if sender.is_closed() || keep.is_zero() || !state.poolable() {
+        if !sender.is_ready() || keep.is_zero() || !state.poolable() {
             return;
         }
         // Another worker waits for the room that it takes.

@@ -13,6 +13,7 @@ mod attempts;
 mod balancing;
 mod basic_auth;
 mod basics;
+mod connections;
 mod cors;
 mod external_auth;
 mod framing;
