@@ -53,7 +53,7 @@ impl Deref for Current<'_> {
 
 impl Current<'_> {
     /// Takes the upstream from the newest table. The peers in `tried` stay the same ones.
-    fn renew(&mut self, worker: &Worker, tried: &mut Vec<u32>) {
+    pub(crate) fn renew(&mut self, worker: &Worker, tried: &mut Vec<u32>) {
         let table = worker.table();
         let id = &self.config.id;
         let found = table
@@ -147,6 +147,11 @@ pub(crate) async fn admit(
 
 async fn wait(
     worker: &Worker,
+    // The first attempt is made with the table that the request was routed by. A later one may be made long after,
+    // and the peers of that table may be gone.
+    if !tried.is_empty() {
+        upstream.renew(worker, tried);
+    }
     upstream: &mut Current<'_>,
     tried: &mut Vec<u32>,
     ask: Ask,

@@ -128,7 +128,7 @@ impl<'a> Attempts<'a> {
             let sent = forward::send(self.authorized, pool, &upstream, peer, request, limits).await;
             stopwatch.stop(peer, &sent);
             let step = match sent {
-                Ok((response, lease)) => self.answered(exchange, peer, response, lease),
+                Ok((response, lease)) => self.answered(exchange, (index, peer), response, lease),
                 Err(mut error) => match error.saturated() {
                     Some(unsent) => {
                         request = unsent;
@@ -136,7 +136,7 @@ impl<'a> Attempts<'a> {
                         self.crowded = true;
                         continue;
                     }
-                    None => self.failed(exchange, peer, error),
+                    None => self.failed(exchange, (index, peer), error),
                 },
             };
             match step {
@@ -145,7 +145,6 @@ impl<'a> Attempts<'a> {
                     request: next,
                     wait,
                 } => {
-                    self.tried.push(index);
                     // The peer is free meanwhile, and the next attempt waits like everybody.
                     exchange.in_flight = None;
                     if !wait.is_zero() {
@@ -191,7 +190,7 @@ impl<'a> Attempts<'a> {
     fn answered(
         &mut self,
         exchange: &mut Exchange,
-        peer: &Peer,
+        (index, peer): (u32, &Peer),
         response: Response<Incoming>,
         lease: Lease,
     ) -> Step {
@@ -206,6 +205,7 @@ impl<'a> Attempts<'a> {
             let repeated = repeated.flatten();
             let next = self.tries.after_answer(reply, repeated.is_some());
             if let Some(step) = self.again(exchange, next, repeated) {
+                self.tried.push(index);
                 lease.release_after(response.into_body());
                 return step;
             }
@@ -223,7 +223,7 @@ impl<'a> Attempts<'a> {
     fn failed(
         &mut self,
         exchange: &mut Exchange,
-        peer: &Peer,
+        (index, peer): (u32, &Peer),
         mut error: Box<AttemptError>,
     ) -> Step {
         note_failure(exchange, peer, &error);
@@ -237,6 +237,8 @@ impl<'a> Attempts<'a> {
             Some(_) => None,
             None => self.repeated(exchange),
         };
+        self.tried.push(index);
+        self.upstream.renew(&exchange.conn.worker, &mut self.tried);
         let others = others(&self.upstream, &self.tried, peer);
         let next = self.tries.after_error(&error, repeated.is_some(), others);
         let request = error.request.take().or(repeated);

@@ -133,12 +133,13 @@ pub(crate) async fn open(
                     continue;
                 }
                 note_failure(exchange, peer, &error);
-                let others = others(&upstream, &tried, peer);
                 tried.push(index);
+                current.renew(&exchange.conn.worker, &mut tried);
+                let others = others(&current, &tried, peer);
                 let next = tries.after_error(&error, false, others);
                 match error.request.take() {
                     Some(unsent) if next != Next::Stop => request = unsent,
-                    _ => return Err(unserved(exchange, &upstream, Some(&error))),
+                    _ => return Err(unserved(exchange, &current, Some(&error))),
                 }
                 last = Some(error);
             }

@@ -7,9 +7,12 @@ use std::sync::{
 
 use hale_dataplane::config::Readiness;
 use http::StatusCode;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Semaphore,
+};
 
-use crate::support::{Origin, Shop, dead, request, text};
+use crate::support::{Origin, Shop, dead, ready, request, text};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_connection_is_tried_on_another_peer_for_any_method() {
@@ -127,4 +130,41 @@ async fn a_post_that_was_sent_is_never_sent_again() {
     let response = hale.get("/").await;
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
     assert_eq!(seen.load(Ordering::SeqCst), 3, "a GET is tried once more");
+}
+
+/// As in a rollout: while a peer has the request, the table gets another, and the first one goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_try_is_made_with_the_peers_of_the_moment() {
+    static HAS_IT: Semaphore = Semaphore::const_new(0);
+    static GO: Semaphore = Semaphore::const_new(0);
+    let leaving = Origin::raw(|mut stream, _| async move {
+        let _ = stream.read(&mut [0; 4096]).await;
+        HAS_IT.add_permits(1);
+        // Closed without an answer.
+        GO.acquire().await.unwrap().forget();
+    })
+    .await;
+    let (new, newer) = (Origin::saying("new").await, Origin::saying("new").await);
+    let mut shop = Shop::of(&[leaving.address]);
+    let hale = Arc::new(shop.serve());
+    for stays in [true, false] {
+        shop.upstream.peers = vec![ready(leaving.address)];
+        hale.dataplane.publish(shop.config());
+        let caller = Arc::clone(&hale);
+        let call = tokio::spawn(async move { caller.get("/").await });
+        HAS_IT.acquire().await.unwrap().forget();
+        // What was tried stays so, though it has another number now.
+        shop.upstream.peers = vec![ready(new.address), ready(newer.address)];
+        if stays {
+            shop.upstream.peers.push(ready(leaving.address));
+        }
+        hale.dataplane.publish(shop.config());
+        GO.add_permits(1);
+        let response = call.await.unwrap();
+        assert_eq!(
+            (response.status(), text(&response)),
+            (StatusCode::OK, "new")
+        );
+        assert_eq!(HAS_IT.available_permits(), 0);
+    }
 }
