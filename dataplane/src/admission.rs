@@ -121,8 +121,23 @@ pub(crate) async fn seat(
     ask: Ask,
     last: Option<&AttemptError>,
 ) -> Result<(u32, Seat), Reject> {
+    let late = || {
+        ask.deadline
+            .is_some_and(|deadline| deadline <= Instant::now())
+    };
+    if late() {
+        let reject = match last {
+            Some(_) => unserved(exchange, upstream, last),
+            None => Reject::new(Reason::UpstreamTimeout)
+                .explaining("the request's own deadline passed before a peer was asked".to_owned()),
+        };
+        return Err(reject.late());
+    }
     let admitted = admit(&exchange.conn.worker, upstream, tried, ask).await;
-    admitted.map_err(|denied| reject(exchange, upstream, denied, last))
+    admitted.map_err(|denied| {
+        let reject = reject(exchange, upstream, denied, last);
+        if late() { reject.late() } else { reject }
+    })
 }
 
 /// The same for a request without an exchange.
@@ -132,6 +147,11 @@ pub(crate) async fn admit(
     tried: &mut Vec<u32>,
     ask: Ask,
 ) -> Result<(u32, Seat), Denied> {
+    // The first attempt is made with the table that the request was routed by. A later one may be made long after,
+    // and the peers of that table may be gone.
+    if !tried.is_empty() {
+        upstream.renew(worker, tried);
+    }
     // Where others wait for room, nobody overtakes them.
     let gate = &upstream.gate;
     if !gate.limited() || gate.waiting() == 0 {
@@ -147,11 +167,6 @@ pub(crate) async fn admit(
 
 async fn wait(
     worker: &Worker,
-    // The first attempt is made with the table that the request was routed by. A later one may be made long after,
-    // and the peers of that table may be gone.
-    if !tried.is_empty() {
-        upstream.renew(worker, tried);
-    }
     upstream: &mut Current<'_>,
     tried: &mut Vec<u32>,
     ask: Ask,

@@ -289,7 +289,8 @@ impl<'a> Attempts<'a> {
         };
         let request = request?;
         let now = Instant::now();
-        if self.deadline.is_some_and(|at| now + at_least >= at) {
+        let wait = exchange.conn.worker.jitter(backoff).max(at_least);
+        if self.deadline.is_some_and(|at| now + wait >= at) {
             return None;
         }
         if budgeted {
@@ -305,29 +306,19 @@ impl<'a> Attempts<'a> {
             exchange.permit = Some(permit);
         }
         self.reuse = reuse;
-        let drawn = exchange.conn.worker.jitter(backoff);
-        let wait = drawn.max(at_least);
         Some(Step::Again { request, wait })
     }
 
     fn limits<'s>(&'s self, peer: &Peer, exchange: &'s Exchange) -> Limits<'s> {
-        let left = self
-            .deadline
-            .map(|at| at.saturating_duration_since(Instant::now()));
-        let least = |limit: Option<Duration>| match (limit, left) {
-            (Some(limit), Some(left)) => Some(limit.min(left)),
-            (limit, left) => limit.or(left),
-        };
-        let retry = self.policy.retry.as_ref();
-        let per_try = retry.and_then(|retry| retry.per_try_timeout);
         // A session is not left for a pause of its peer.
         let concern = match exchange.wish.session {
             Some(_) => peer.state.concern().max(Concern::Silent),
             None => peer.state.concern(),
         };
         Limits {
-            connect: least(self.policy.timeouts.connect),
-            head: least(per_try.or(self.policy.timeouts.backend_request)),
+            connect: self.policy.timeouts.connect,
+            head: head_limit(self.policy),
+            deadline: self.deadline,
             fresh: self.fresh(),
             patience: Patience {
                 tried: &self.tried,
@@ -337,6 +328,13 @@ impl<'a> Attempts<'a> {
             },
         }
     }
+}
+
+/// For how long a peer may take to begin its answer.
+pub(crate) fn head_limit(policy: &RequestPolicy) -> Option<Duration> {
+    let retry = policy.retry.as_ref();
+    let per_try = retry.and_then(|retry| retry.per_try_timeout);
+    per_try.or(policy.timeouts.backend_request)
 }
 
 /// Takes the time to a response's head, where picks go by it.
@@ -356,7 +354,8 @@ impl Stopwatch {
         let Some(start) = self.0 else { return };
         let fine = match sent {
             Ok((response, _)) => !response.status().is_server_error(),
-            Err(error) if error.reason == Reason::UpstreamTimeout => false,
+            // Whoever waited no longer, the peer takes at least so long.
+            Err(error) if error.reason == Reason::UpstreamTimeout && !error.unsent() => false,
             Err(_) => return,
         };
         let now = Instant::now();
@@ -423,8 +422,8 @@ pub(crate) fn record_failure(
     in_flight: Option<&InFlight>,
     client_failed: bool,
 ) {
-    if error.gave_up {
-        // The peer has not failed this request; who found it failing has said so.
+    if error.gave_up || error.late {
+        // The peer has not failed this request: who found it failing has said so, or its time was not over.
         return;
     }
     let vitals = &peer.state.vitals;

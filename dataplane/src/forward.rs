@@ -24,7 +24,7 @@ mod error;
 mod patience;
 
 use connect::{connect, handshake_http1, handshake_http2};
-use error::{Answer, Silence, classify, given_up};
+use error::{Answer, Silence, classify, given_up, outwaited};
 pub(crate) use error::{AttemptError, Phase, broke_off};
 use patience::within;
 pub(crate) use patience::{Limits, Patience};
@@ -135,7 +135,7 @@ async fn send_http1(
     };
     let sending = sender.try_send_request(request);
     let answer = answer(&pool.waiting, upstream, peer, limits, sending).await;
-    let response = classify(answer, limits.head, reused)?;
+    let response = classify(answer, reused)?;
     let keep = pool::KEEP;
     let state = Arc::clone(&peer.state);
     Ok((
@@ -188,7 +188,7 @@ async fn send_http2(
     let mut sender = slot.sender();
     let sending = sender.try_send_request(request);
     let answer = answer(&pool.waiting, upstream, peer, limits, sending).await;
-    let response = classify(answer, limits.head, reused).inspect_err(|error| {
+    let response = classify(answer, reused).inspect_err(|error| {
         if error.phase == Phase::Unsent {
             slot.retire();
         }
@@ -203,13 +203,23 @@ async fn shared(
     key: PoolKey,
     limits: Limits<'_>,
 ) -> Result<(StreamSlot, bool), Box<AttemptError>> {
+    // For all turns together: each that fails lets one other try.
+    let mut began = None;
     loop {
         match pool.share(key, &peer.state) {
             SharedTurn::Use(slot) => return Ok((slot, true)),
             SharedTurn::Wait(opening) => {
                 let ends = || limits.patience.ends_unsent(upstream, peer);
-                let opened = pool.waiting.unless(ends, opening.notified()).await;
-                opened.ok_or_else(|| given_up(Phase::Connect, false))?;
+                let began = *began.get_or_insert_with(Instant::now);
+                let left = limits
+                    .connect
+                    .map(|limit| limit.saturating_sub(began.elapsed()));
+                let opened = within(left, limits.deadline, opening.notified());
+                match pool.waiting.unless(ends, opened).await {
+                    Some(Ok(())) => {}
+                    Some(Err(late)) => return Err(outwaited(late)),
+                    None => return Err(given_up(Phase::Connect)),
+                }
             }
             SharedTurn::Open => {
                 let mut turn = OpenTurn {
@@ -257,9 +267,10 @@ async fn answer(
     sending: impl Future<Output = Answer>,
 ) -> Result<Answer, Silence> {
     let ends = || limits.patience.ends_sent(upstream, peer);
-    match waiting.unless(ends, within(limits.head, sending)).await {
-        Some(Some(answer)) => Ok(answer),
-        Some(None) => Err(Silence::TimedOut),
+    let sending = within(limits.head, limits.deadline, sending);
+    match waiting.unless(ends, sending).await {
+        Some(Ok(answer)) => Ok(answer),
+        Some(Err(late)) => Err(Silence::Late(late)),
         None => Err(Silence::GaveUp),
     }
 }
@@ -282,5 +293,5 @@ pub(crate) async fn send_upgrade(
     };
     let sending = sender.try_send_request(request);
     let answer = answer(waiting, upstream, peer, limits, sending).await;
-    classify(answer, limits.head, false)
+    classify(answer, false)
 }

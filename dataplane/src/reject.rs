@@ -32,6 +32,8 @@ pub(crate) struct Reject {
     status: StatusCode,
     message: Message,
     about: Option<Box<About>>,
+    /// Whether the request's own deadline has passed.
+    late: bool,
     /// Headers besides those of every reject.
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -102,6 +104,7 @@ impl Reject {
             status: words::status(reason),
             message: Message::None,
             about: None,
+            late: false,
             headers: Vec::new(),
         }
     }
@@ -135,6 +138,14 @@ impl Reject {
             upstream,
             peers: Some(peers),
         }));
+        self
+    }
+
+    /// The same answer, when the request's own deadline has passed: what it was waiting for is still the reason, and
+    /// to gRPC it is the caller's deadline that was exceeded, whatever that was.
+    #[must_use]
+    pub(crate) fn late(mut self) -> Self {
+        self.late = true;
         self
     }
 
@@ -174,7 +185,13 @@ impl Reject {
             headers.append(name, value.clone());
         }
         if audience.form == Form::Grpc {
-            form::grpc_headers(headers, self.reason, &self.sentence(audience.explain));
+            let status = if self.late {
+                words::DEADLINE_EXCEEDED
+            } else {
+                words::grpc_status(self.reason)
+            };
+            let sentence = self.sentence(audience.explain);
+            form::grpc_headers(headers, status, self.reason, &sentence);
             return response;
         }
         if audience.form == Form::Html {

@@ -77,7 +77,8 @@ impl Nature {
     }
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+/// Whether it is a call of gRPC, in whatever encoding.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))

@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::{
     admission::{self, Ask, Current, Seat},
-    attempts::{note, note_failure, others, unserved},
+    attempts::{head_limit, note, note_failure, others, unserved},
     auth::Authorized,
     body::RequestBody,
     config::RequestPolicy,
@@ -97,7 +97,7 @@ pub(crate) async fn open(
             return Err(unserved(exchange, &upstream, last.as_deref()));
         };
         exchange.in_flight = Some(seat);
-        let limits = limits(policy, peer, &tried);
+        let limits = limits(policy, peer, &tried, deadline);
         let waiting = &exchange.conn.worker.pool.waiting;
         match forward::send_upgrade(authorized, waiting, &upstream, peer, request, limits).await {
             Ok(response)
@@ -154,11 +154,18 @@ fn answered(exchange: &mut Exchange, peer: &Peer, status: u16) {
     note(exchange, peer, Outcome::Answered(status));
 }
 
-/// A connection of its own, and nothing that could be repeated.
-fn limits<'t>(policy: &RequestPolicy, peer: &Peer, tried: &'t [u32]) -> Limits<'t> {
+/// A connection of its own, and nothing that could be repeated. Limits are those of any request until the peer has
+/// switched; the tunnel has none but silence.
+fn limits<'t>(
+    policy: &RequestPolicy,
+    peer: &Peer,
+    tried: &'t [u32],
+    deadline: Option<Instant>,
+) -> Limits<'t> {
     Limits {
         connect: policy.timeouts.connect,
-        head: policy.timeouts.backend_request,
+        head: head_limit(policy),
+        deadline,
         fresh: Duration::ZERO,
         patience: Patience {
             tried,

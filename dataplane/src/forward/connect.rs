@@ -1,6 +1,6 @@
 //! A new connection to a peer, with its handshakes.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -10,7 +10,11 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{AttemptError, Limits, Phase, error::given_up, patience::within};
+use super::{
+    AttemptError, Limits, Phase,
+    error::{given_up, too_late},
+    patience::within,
+};
 use crate::{
     admission::{ConnectionSeat, Seated},
     pool::{Http1, Http2},
@@ -33,34 +37,24 @@ pub(super) async fn connect<T>(
     limits: Limits<'_>,
     handshake: impl AsyncFn(Box<dyn Stream>) -> hyper::Result<T>,
 ) -> Result<T, Box<AttemptError>> {
-    let failed = |phase, reason, message| {
-        Box::new(AttemptError {
-            phase,
-            reason,
-            message,
-            reused: false,
-            gave_up: false,
-            request: None,
-        })
-    };
     // It had room when it was picked: another worker was faster.
     let Some(seat) = ConnectionSeat::take(&peer.state) else {
         let message = "no room for a connection".to_owned();
-        return Err(failed(Phase::Connect, Reason::Saturated, message));
+        return Err(AttemptError::new(
+            Phase::Connect,
+            Reason::Saturated,
+            message,
+        ));
     };
     // Boxed: few requests open a connection, and each would carry the state of it.
     let open = Box::pin(async {
-        let stream = TcpStream::connect(peer.config.address)
-            .await
-            .map_err(|error| {
-                let reason = match error.kind() {
-                    io::ErrorKind::TimedOut => Reason::ConnectTimeout,
-                    _ => Reason::ConnectRefused,
-                };
-                failed(Phase::Connect, reason, format!("connect: {error}"))
-            })?;
-        // Latency is worth more than packets; a failure to say so is not worth the request.
-        let _ = stream.set_nodelay(true);
+        let stream = open(peer.config.address).await.map_err(|error| {
+            let reason = match error.kind() {
+                io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+                _ => Reason::ConnectRefused,
+            };
+            AttemptError::new(Phase::Connect, reason, format!("connect: {error}"))
+        })?;
         let stream = Seated::new(stream, seat);
         let stream: Box<dyn Stream> = match &upstream.tls {
             None => Box::new(stream),
@@ -72,7 +66,7 @@ pub(super) async fn connect<T>(
                         .connect(name.clone(), stream)
                         .await
                         .map_err(|error| {
-                            failed(
+                            AttemptError::new(
                                 Phase::Handshake,
                                 Reason::TlsError,
                                 format!("TLS handshake: {}", tls::handshake_words(&error, &name)),
@@ -82,7 +76,7 @@ pub(super) async fn connect<T>(
             }
         };
         handshake(stream).await.map_err(|error| {
-            failed(
+            AttemptError::new(
                 Phase::Handshake,
                 Reason::ProtocolError,
                 format!("HTTP/2 handshake: {error}"),
@@ -90,15 +84,19 @@ pub(super) async fn connect<T>(
         })
     });
     let ends = || limits.patience.ends_unsent(upstream, peer);
-    match waiting.unless(ends, within(limits.connect, open)).await {
-        Some(Some(opened)) => opened,
-        None => Err(given_up(Phase::Connect, false)),
-        Some(None) => {
-            let limit = limits.connect.unwrap_or_default();
-            let message = format!("no connection within {limit:?}");
-            Err(failed(Phase::Connect, Reason::ConnectTimeout, message))
-        }
+    let open = within(limits.connect, limits.deadline, open);
+    match waiting.unless(ends, open).await {
+        Some(Ok(opened)) => opened,
+        Some(Err(late)) => Err(too_late(Phase::Connect, late)),
+        None => Err(given_up(Phase::Connect)),
     }
+}
+
+/// Latency is worth more than packets; a failure to say so is not worth the request.
+async fn open(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
 }
 
 pub(super) async fn handshake_http1(stream: Box<dyn Stream>) -> hyper::Result<Http1> {

@@ -2,8 +2,8 @@
 
 use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::TrySendError};
-use std::time::Duration;
 
+use super::patience::Late;
 use crate::{body::RequestBody, reason::Reason, sanitize};
 
 /// How far an attempt came.
@@ -28,11 +28,31 @@ pub(crate) struct AttemptError {
     pub(crate) reused: bool,
     /// The peer was found failing while it was waited for, and there is another.
     pub(crate) gave_up: bool,
+    /// The time that was over was not the peer's.
+    pub(crate) late: bool,
     /// The request, where it can be had back.
     pub(crate) request: Option<Request<RequestBody>>,
 }
 
 impl AttemptError {
+    pub(super) fn new(phase: Phase, reason: Reason, message: String) -> Box<Self> {
+        Box::new(Self {
+            phase,
+            reason,
+            message,
+            reused: false,
+            gave_up: false,
+            late: false,
+            request: None,
+        })
+    }
+
+    /// On a connection that had carried requests before, or not.
+    pub(super) fn on_reused(mut self: Box<Self>, reused: bool) -> Box<Self> {
+        self.reused = reused;
+        self
+    }
+
     /// Whether the request was certainly not processed.
     pub(crate) fn unsent(&self) -> bool {
         self.phase < Phase::Sent
@@ -48,10 +68,10 @@ impl AttemptError {
     }
 
     /// Whether it speaks against its peer. A connection that was closed for idleness does not, nor a
-    /// request that was given back, nor one that we gave up.
+    /// request that was given back, nor one that we gave up or whose client waits no longer.
     pub(crate) fn blames_peer(&self) -> bool {
         match self.phase {
-            _ if self.gave_up => false,
+            _ if self.gave_up || self.late => false,
             Phase::Connect | Phase::Handshake => self.reason != Reason::Saturated,
             Phase::Unsent => false,
             Phase::Sent => !self.reused || self.reason != Reason::UpstreamReset,
@@ -63,37 +83,63 @@ pub(super) type Answer = Result<Response<Incoming>, TrySendError<Request<Request
 
 /// Why there is no answer.
 pub(super) enum Silence {
-    TimedOut,
+    Late(Late),
     GaveUp,
 }
 
 /// The peer was found failing meanwhile. Were there no other after all, the client would be told of them all.
-pub(super) fn given_up(phase: Phase, reused: bool) -> Box<AttemptError> {
-    Box::new(AttemptError {
-        phase,
-        reason: Reason::NoEligiblePeer,
-        message: "the peer was found failing while it was waited for".to_owned(),
-        reused,
-        gave_up: true,
-        request: None,
-    })
+pub(super) fn given_up(phase: Phase) -> Box<AttemptError> {
+    let message = "the peer was found failing while it was waited for".to_owned();
+    let mut error = AttemptError::new(phase, Reason::NoEligiblePeer, message);
+    error.gave_up = true;
+    error
+}
+
+/// Time was over before there was a connection, or a response.
+pub(super) fn too_late(phase: Phase, late: Late) -> Box<AttemptError> {
+    let connecting = phase < Phase::Sent;
+    match late {
+        Late::Peer(limit) if connecting => {
+            let message = format!("no connection within {limit:?}");
+            AttemptError::new(phase, Reason::ConnectTimeout, message)
+        }
+        Late::Peer(limit) => {
+            let message = format!("no response within {limit:?}");
+            AttemptError::new(phase, Reason::UpstreamTimeout, message)
+        }
+        Late::Request => {
+            let what = if connecting { "connection" } else { "response" };
+            let message = format!("no {what} before the request's own deadline");
+            let mut error = AttemptError::new(phase, Reason::UpstreamTimeout, message);
+            error.late = true;
+            error
+        }
+    }
+}
+
+/// Time was over while another request was opening the connection. That one says what it found of the peer; those that
+/// wait may have waited for one whose client went away.
+pub(super) fn outwaited(late: Late) -> Box<AttemptError> {
+    let mut error = match late {
+        Late::Peer(_) => {
+            let message = "no connection while it was waited for".to_owned();
+            AttemptError::new(Phase::Connect, Reason::ConnectTimeout, message)
+        }
+        Late::Request => too_late(Phase::Connect, late),
+    };
+    error.late = true;
+    error
 }
 
 /// Reads hyper's outcome of a request.
 pub(super) fn classify(
     answer: Result<Answer, Silence>,
-    limit: Option<Duration>,
     reused: bool,
 ) -> Result<Response<Incoming>, Box<AttemptError>> {
     let failed = |phase, reason, message, request| {
-        Err(Box::new(AttemptError {
-            phase,
-            reason,
-            message,
-            reused,
-            gave_up: false,
-            request,
-        }))
+        let mut error = AttemptError::new(phase, reason, message).on_reused(reused);
+        error.request = request;
+        Err(error)
     };
     match answer {
         Ok(Ok(response)) if !sanitize::is_framed_once(response.headers()) => {
@@ -101,16 +147,8 @@ pub(super) fn classify(
             failed(Phase::Sent, Reason::ProtocolError, message, None)
         }
         Ok(Ok(response)) => Ok(response),
-        Err(Silence::GaveUp) => Err(given_up(Phase::Sent, reused)),
-        Err(Silence::TimedOut) => {
-            let limit = limit.unwrap_or_default();
-            failed(
-                Phase::Sent,
-                Reason::UpstreamTimeout,
-                format!("no response within {limit:?}"),
-                None,
-            )
-        }
+        Err(Silence::GaveUp) => Err(given_up(Phase::Sent).on_reused(reused)),
+        Err(Silence::Late(late)) => Err(too_late(Phase::Sent, late).on_reused(reused)),
         Ok(Err(mut error)) => {
             if let Some(request) = error.take_message() {
                 let message = format!("the connection was closed: {}", error.error());

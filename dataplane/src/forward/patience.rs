@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::{
     body::Progress,
     table::{Concern, Peer, Upstream},
@@ -14,6 +16,9 @@ pub(crate) struct Limits<'a> {
     pub(crate) connect: Option<Duration>,
     /// From the request being handed over to the response's head.
     pub(crate) head: Option<Duration>,
+    /// When the request must have been answered, all attempts included. That it passes says nothing of the peer,
+    /// which may have been given no time at all.
+    pub(crate) deadline: Option<Instant>,
     /// How long ago a kept connection may have been used last; zero takes none.
     pub(crate) fresh: Duration,
     pub(crate) patience: Patience<'a>,
@@ -60,10 +65,51 @@ impl Patience<'_> {
     }
 }
 
-/// What comes of it within the limit.
-pub(super) async fn within<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
-    match limit {
-        Some(limit) => tokio::time::timeout(limit, future).await.ok(),
-        None => Some(future.await),
+/// Whose time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Late {
+    /// The peer's, which was this long.
+    Peer(Duration),
+    /// The request's own.
+    Request,
+}
+
+/// What comes of it within the peer's limit and before the request's deadline; or the one of the two that was first.
+pub(super) async fn within<F: Future>(
+    limit: Option<Duration>,
+    deadline: Option<Instant>,
+    future: F,
+) -> Result<F::Output, Late> {
+    let own = limit.and_then(|limit| Some((Instant::now().checked_add(limit)?, limit)));
+    let (until, late) = match (own, deadline) {
+        (Some((own, limit)), None) => (own, Late::Peer(limit)),
+        (Some((own, limit)), Some(deadline)) if own <= deadline => (own, Late::Peer(limit)),
+        (_, Some(deadline)) => (deadline, Late::Request),
+        (None, None) => return Ok(future.await),
+    };
+    let output = tokio::time::timeout_at(until, future).await;
+    output.map_err(|_| late)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_known_whose_time_is_over() {
+        let second = Duration::from_secs(1);
+        let never = || std::future::pending::<()>();
+        let (soon, later) = (Instant::now() + second, Instant::now() + 3 * second);
+        for (limit, deadline, late) in [
+            (Some(second), None, Late::Peer(second)),
+            (Some(2 * second), Some(later), Late::Peer(2 * second)),
+            (None, Some(later + second), Late::Request),
+            // It has passed before anything was begun.
+            (Some(second), Some(soon), Late::Request),
+            (Some(Duration::MAX), Some(soon), Late::Request),
+        ] {
+            assert_eq!(within(limit, deadline, never()).await, Err(late));
+        }
+        assert_eq!(within(None, None, async { 1 }).await, Ok(1));
     }
 }

@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use tokio::time::Instant;
 
-use crate::{config::RequestPolicy, exchange::Exchange};
+use crate::{config::RequestPolicy, exchange::Exchange, retry::is_grpc};
 
-/// When the request must have been answered, all tries included.
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// When the request must have been answered, all tries included. `grpc-timeout` means something in calls of gRPC, and
+/// nothing in other requests.
 pub(super) fn deadline(
     exchange: &Exchange,
     policy: &RequestPolicy,
     headers: &HeaderMap,
 ) -> Option<Instant> {
     let asked = headers
-        .get("grpc-timeout")
+        .get(GRPC_TIMEOUT)
+        .filter(|_| is_grpc(headers))
         .and_then(|value| grpc_timeout(value.as_bytes()));
     let limit = match (policy.timeouts.request, asked) {
         (Some(ours), Some(theirs)) => Some(ours.min(theirs)),

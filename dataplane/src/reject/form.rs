@@ -2,7 +2,6 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::words;
 use crate::reason::Reason;
 
 /// What a client wants to read.
@@ -75,13 +74,10 @@ fn quality(parameter: &[u8]) -> Option<u16> {
 }
 
 /// Trailers-only: status and message in the head, END_STREAM with it.
-pub(super) fn grpc_headers(headers: &mut HeaderMap, reason: Reason, message: &str) {
+pub(super) fn grpc_headers(headers: &mut HeaderMap, status: u8, reason: Reason, message: &str) {
     const STATUS: HeaderName = HeaderName::from_static("grpc-status");
     const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-    headers.insert(
-        STATUS,
-        HeaderValue::from(u16::from(words::grpc_status(reason))),
-    );
+    headers.insert(STATUS, HeaderValue::from(u16::from(status)));
     let text = percent_encode(&format!("{reason}: {message}"));
     if let Ok(text) = HeaderValue::from_str(&text) {
         headers.insert(MESSAGE, text);

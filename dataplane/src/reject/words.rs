@@ -46,11 +46,14 @@ pub(crate) const fn status(reason: Reason) -> StatusCode {
     }
 }
 
+/// The `grpc-status` of a call whose deadline has passed.
+pub(super) const DEADLINE_EXCEEDED: u8 = 4;
+
 /// The `grpc-status` of an answer with this reason. What may pass is `UNAVAILABLE` (14): clients try that
 /// again; a limit that the same request meets again is `RESOURCE_EXHAUSTED` (8).
 pub(crate) const fn grpc_status(reason: Reason) -> u8 {
     match reason {
-        Reason::UpstreamTimeout | Reason::BodyTimeout => 4,
+        Reason::UpstreamTimeout | Reason::BodyTimeout => DEADLINE_EXCEEDED,
         Reason::AuthDenied | Reason::AddressDenied => 7,
         Reason::RateLimited
         | Reason::BodyTooLarge

@@ -38,6 +38,7 @@ fn error(phase: Phase, reason: Reason, reused: bool) -> AttemptError {
         message: String::new(),
         reused,
         gave_up: false,
+        late: false,
         request: unsent.then(|| Request::new(RequestBody::empty())),
     }
 }

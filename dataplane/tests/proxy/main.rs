@@ -15,6 +15,7 @@ mod basic_auth;
 mod basics;
 mod connections;
 mod cors;
+mod deadlines;
 mod external_auth;
 mod framing;
 mod grpc;

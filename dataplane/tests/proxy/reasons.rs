@@ -229,7 +229,7 @@ fn shop(address: SocketAddr) -> Shop {
 }
 
 /// A listener that answers no SYN, because nobody takes the connections that fill its queue.
-async fn black_hole() -> (SocketAddr, Box<dyn Any>) {
+pub(crate) async fn black_hole() -> (SocketAddr, Box<dyn Any>) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();

@@ -138,6 +138,7 @@ async fn attempt(
     let limits = Limits {
         connect: Some(left.min(CONNECT)),
         head: Some(left),
+        deadline: None,
         fresh,
         patience: Patience {
             tried,
