@@ -24,7 +24,7 @@ mod error;
 mod patience;
 
 use connect::{connect, handshake_http1, handshake_http2};
-use error::{Answer, Silence, classify, given_up, outwaited};
+use error::{Answer, Silence, classify, given_up, outwaited, unswitched};
 pub(crate) use error::{AttemptError, Phase, broke_off};
 use patience::within;
 pub(crate) use patience::{Limits, Patience};
@@ -136,6 +136,7 @@ async fn send_http1(
     let sending = sender.try_send_request(request);
     let answer = answer(&pool.waiting, upstream, peer, limits, sending).await;
     let response = classify(answer, reused)?;
+    let response = unswitched(response, reused)?;
     let keep = pool::KEEP;
     let state = Arc::clone(&peer.state);
     Ok((
@@ -193,6 +194,7 @@ async fn send_http2(
             slot.retire();
         }
     })?;
+    let response = unswitched(response, reused)?;
     Ok((response, Lease::Http2(slot)))
 }
 

@@ -1,6 +1,6 @@
 //! How an attempt failed, and how far it had come.
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
 use super::patience::Late;
@@ -165,6 +165,19 @@ pub(super) fn classify(
             failed(phase, reason, describe(&error), None)
         }
     }
+}
+
+/// The answer to a request that asked for no other protocol. A peer that switches all the same speaks something else
+/// from there on, which no client has asked to hear.
+pub(super) fn unswitched(
+    response: Response<Incoming>,
+    reused: bool,
+) -> Result<Response<Incoming>, Box<AttemptError>> {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(response);
+    }
+    let message = "the peer switched to a protocol that was not asked for".to_owned();
+    Err(AttemptError::new(Phase::Sent, Reason::ProtocolError, message).on_reused(reused))
 }
 
 /// Whether the peer said that it did not look at the stream (RFC 9113 §8.7). Of a peer's GOAWAY h2 only tells

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
-use hale_dataplane::config::Protocol;
+use hale_dataplane::{config::Protocol, reason::Reason};
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -15,7 +15,7 @@ use tokio_tungstenite::{
 
 use crate::{
     basic_auth::http2,
-    support::{Hale, Origin, Shop, until},
+    support::{Hale, Origin, Shop, header, request, until},
     wire::read_until,
 };
 
@@ -72,6 +72,38 @@ async fn a_handshake_that_is_answered_as_if_it_were_none_opens_nothing() {
     let response = extended(&hale).await;
     assert_eq!(response.status(), 502);
     assert_eq!(response.headers()["x-hale-reason"], "ProtocolError");
+}
+
+/// A peer that switches, whatever it is asked.
+async fn switching() -> Origin {
+    Origin::raw(|mut stream, _| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        let switched =
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\nother";
+        let _ = stream.write_all(switched).await;
+        // Until the other side has had enough.
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_switches_unasked_has_not_answered() {
+    let origin = switching().await;
+    let hale = Shop::of(&[origin.address]).serve();
+    for method in ["POST", "PUT"] {
+        for response in [
+            hale.send(request(method, "/", "")).await,
+            hale.send_http2(request(method, "/", "")).await,
+        ] {
+            assert_eq!(response.status(), 502, "{method}");
+            assert_eq!(header(&response, "x-hale-reason"), "ProtocolError");
+            let last = hale.dataplane.report().upstreams[0].peers[0]
+                .last_error
+                .clone();
+            assert_eq!(last.unwrap().reason, Reason::ProtocolError);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
