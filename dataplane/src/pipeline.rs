@@ -73,7 +73,9 @@ pub(crate) async fn serve(
         Ok(Answer::Own(response)) => own(exchange, response),
         Err(reject) => rejected(exchange, &reject),
     };
-    if conn.worker.announced.get() && version < Version::HTTP_2 {
+    // Who switches has to say so in this header (RFC 6455 §4.1), and its tunnel is no connection that is kept.
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if conn.worker.announced.get() && version < Version::HTTP_2 && !switches {
         response
             .headers_mut()
             .insert(header::CONNECTION, HeaderValue::from_static("close"));

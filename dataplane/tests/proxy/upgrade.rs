@@ -107,6 +107,23 @@ async fn who_switches_unasked_has_not_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_opens_while_a_shutdown_is_announced() {
+    let origin = echo().await;
+    let hale = Shop::of(&[origin.address]).serve();
+    hale.dataplane.announce_shutdown();
+    until("the worker has heard of it", async || {
+        header(&hale.get("/").await, "connection") == "close"
+    })
+    .await;
+    let stream = TcpStream::connect(hale.address).await.unwrap();
+    let opened = tokio_tungstenite::client_async("ws://shop.test/chat", stream).await;
+    let (mut socket, _) = opened.unwrap();
+    let sent = Message::text("hello");
+    socket.send(sent.clone()).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_websocket_goes_to_http2_as_a_request_without_its_path() {
     let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let keep = std::sync::Arc::clone(&seen);
