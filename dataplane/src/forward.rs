@@ -21,11 +21,14 @@ use crate::{
 
 mod connect;
 mod error;
+mod http2;
 mod patience;
 
-use connect::{connect, handshake_http1, handshake_http2};
+use connect::{connect, handshake_http1};
 use error::{Answer, Silence, classify, given_up, outwaited, unswitched};
 pub(crate) use error::{AttemptError, Phase, broke_off};
+use http2::handshake_http2;
+pub(crate) use http2::{Opened, StreamLimit};
 use patience::within;
 pub(crate) use patience::{Limits, Patience};
 
@@ -205,19 +208,19 @@ async fn shared(
     key: PoolKey,
     limits: Limits<'_>,
 ) -> Result<(StreamSlot, bool), Box<AttemptError>> {
-    // For all turns together: each that fails lets one other try.
+    // Since when nobody has opened one: each turn that fails lets one other try.
     let mut began = None;
     loop {
         match pool.share(key, &peer.state) {
             SharedTurn::Use(slot) => return Ok((slot, true)),
             SharedTurn::Wait(opening) => {
                 let ends = || limits.patience.ends_unsent(upstream, peer);
-                let began = *began.get_or_insert_with(Instant::now);
-                let left = limits
-                    .connect
-                    .map(|limit| limit.saturating_sub(began.elapsed()));
-                let opened = within(left, limits.deadline, opening.notified());
-                match pool.waiting.unless(ends, opened).await {
+                let since = *began.get_or_insert_with(Instant::now);
+                let left = |limit: Duration| limit.saturating_sub(since.elapsed());
+                let ended = within(limits.connect.map(left), limits.deadline, opening.ended());
+                match pool.waiting.unless(ends, ended).await {
+                    // Others may have taken all of its streams.
+                    Some(Ok(())) if opening.has_opened() => began = None,
                     Some(Ok(())) => {}
                     Some(Err(late)) => return Err(outwaited(late)),
                     None => return Err(given_up(Phase::Connect)),
@@ -229,13 +232,13 @@ async fn shared(
                     key,
                     done: false,
                 };
-                let sender = connect(&pool.waiting, upstream, peer, limits, handshake_http2).await;
+                let opened = connect(&pool.waiting, upstream, peer, limits, handshake_http2).await;
                 turn.done = true;
-                let (sender, error) = match sender {
-                    Ok(sender) => (Some(sender), None),
+                let (opened, error) = match opened {
+                    Ok(opened) => (Some(opened), None),
                     Err(error) => (None, Some(error)),
                 };
-                match (pool.opened(key, sender), error) {
+                match (pool.opened(key, opened), error) {
                     (Some(slot), _) => return Ok((slot, false)),
                     (None, Some(error)) => return Err(error),
                     (None, None) => {}

@@ -1,7 +1,7 @@
 //! Connections to peers that wait for a request, or carry several: one pool for each worker.
 //!
 //! HTTP/1 connections are kept as a stack, so that the most recently used is used next and the rest
-//! age out; HTTP/2 connections are shared up to their streams. Connections of a peer that drains, fails
+//! age out; HTTP/2 connections are shared by as many streams as their peer takes. Connections of a peer that drains, fails
 //! or leaves are dropped at once, and who waits for a peer that fails is told.
 
 use std::{
@@ -15,16 +15,24 @@ use std::{
 use hyper::client::conn::{http1, http2};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{admission::Gate, body::RequestBody, table::PeerState, waiting::Waiting};
+use crate::{
+    admission::Gate,
+    body::RequestBody,
+    forward::{Opened, StreamLimit},
+    table::PeerState,
+    waiting::Waiting,
+};
 
 /// How long an unused connection is kept: less than the 5 s after which Node, uvicorn and Apache close.
 pub(crate) const KEEP: Duration = Duration::from_secs(4);
 /// Idle connections kept for one peer by one worker.
 const IDLE_MOST: usize = 256;
-/// Streams on one HTTP/2 connection before another is opened.
+/// Streams on one HTTP/2 connection before another is opened, if its peer allows so many.
 const STREAMS: usize = 100;
-/// HTTP/2 connections to one peer by one worker.
-const SHARED_MOST: usize = 16;
+/// Streams to one peer by one worker for which HTTP/2 connections are opened.
+const STREAMS_MOST: usize = 16 * STREAMS;
+/// HTTP/2 connections to one peer by one worker, however few streams each takes.
+const SHARED_MOST: usize = 256;
 /// How long an HTTP/2 connection without a stream is kept.
 const SHARED_KEEP: Duration = Duration::from_secs(60);
 
@@ -54,7 +62,26 @@ struct PeerPool {
     idle: Vec<Idle>,
     shared: Vec<Rc<Shared>>,
     /// Set while an HTTP/2 connection is being opened: others wait for it instead of opening more.
-    opening: Option<Rc<Notify>>,
+    opening: Option<Rc<Opening>>,
+}
+
+/// An HTTP/2 connection that is being opened.
+#[derive(Default)]
+pub(crate) struct Opening {
+    ended: Notify,
+    opened: Cell<bool>,
+}
+
+impl Opening {
+    /// Ready when it has ended, one way or the other.
+    pub(crate) async fn ended(&self) {
+        self.ended.notified().await;
+    }
+
+    /// Whether it came to something.
+    pub(crate) fn has_opened(&self) -> bool {
+        self.opened.get()
+    }
 }
 
 struct Idle {
@@ -67,6 +94,7 @@ struct Idle {
 pub(crate) struct Shared {
     sender: RefCell<Http2>,
     streams: Cell<usize>,
+    limit: StreamLimit,
     idle_since: Cell<Instant>,
     /// The peer said GOAWAY, or was taken out: no new stream.
     pub(crate) closed: Cell<bool>,
@@ -96,7 +124,7 @@ impl Drop for StreamSlot {
 /// What to do for an HTTP/2 stream.
 pub(crate) enum SharedTurn {
     Use(StreamSlot),
-    Wait(Rc<Notify>),
+    Wait(Rc<Opening>),
     Open,
 }
 
@@ -129,11 +157,10 @@ impl Pool {
     /// Whether an HTTP/2 connection is there for one more stream, or about to be.
     pub(crate) fn has_shared(&self, key: PoolKey) -> bool {
         self.peers.borrow().get(&key).is_some_and(|pool| {
-            pool.opening.is_some()
-                || pool
-                    .shared
-                    .iter()
-                    .any(|shared| !shared.closed.get() && !shared.sender.borrow().is_closed())
+            let open =
+                |shared: &&Rc<Shared>| !shared.closed.get() && !shared.sender.borrow().is_closed();
+            let mut open = pool.shared.iter().filter(open);
+            pool.opening.is_some() || open.any(|shared| shared.has_room())
         })
     }
 
@@ -210,20 +237,19 @@ impl Pool {
         let pool = peers.entry(key).or_insert_with(|| PeerPool::new(state));
         pool.shared
             .retain(|shared| !shared.sender.borrow().is_closed());
-        let full = pool.shared.len() >= SHARED_MOST || !state.gate.has_connection_room(state);
-        let usable = pool
-            .shared
-            .iter()
-            .filter(|shared| !shared.closed.get())
-            .min_by_key(|shared| shared.streams.get());
-        match usable {
-            Some(shared) if full || shared.streams.get() < STREAMS => {
-                SharedTurn::Use(shared.slot())
-            }
-            _ => match &pool.opening {
+        let usable = || pool.shared.iter().filter(|shared| !shared.closed.get());
+        let busy = |shared: &&Rc<Shared>| shared.streams.get();
+        let roomy = usable().filter(|shared| shared.has_room());
+        let found = roomy.min_by_key(busy).or_else(|| {
+            let full = pool.is_full() || !state.gate.has_connection_room(state);
+            usable().filter(|_| full).min_by_key(busy)
+        });
+        match found {
+            Some(shared) => SharedTurn::Use(shared.slot()),
+            None => match &pool.opening {
                 Some(opening) => SharedTurn::Wait(Rc::clone(opening)),
                 None => {
-                    pool.opening = Some(Rc::new(Notify::new()));
+                    pool.opening = Some(Rc::default());
                     SharedTurn::Open
                 }
             },
@@ -231,15 +257,18 @@ impl Pool {
     }
 
     /// The outcome of an `Open` turn; those who wait go on.
-    pub(crate) fn opened(&self, key: PoolKey, sender: Option<Http2>) -> Option<StreamSlot> {
+    pub(crate) fn opened(&self, key: PoolKey, opened: Option<Opened>) -> Option<StreamSlot> {
         let mut peers = self.peers.borrow_mut();
         let pool = peers.get_mut(&key)?;
         if let Some(opening) = pool.opening.take() {
-            opening.notify_waiters();
+            opening.opened.set(opened.is_some());
+            opening.ended.notify_waiters();
         }
+        let opened = opened?;
         let shared = Rc::new(Shared {
-            sender: RefCell::new(sender?),
+            sender: RefCell::new(opened.sender),
             streams: Cell::new(0),
+            limit: opened.streams,
             idle_since: Cell::new(Instant::now()),
             closed: Cell::new(!pool.state.poolable()),
         });
@@ -289,6 +318,12 @@ impl PeerPool {
         !self.idle.is_empty() || self.shared.iter().any(|shared| shared.streams.get() == 0)
     }
 
+    /// Whether no other HTTP/2 connection is opened.
+    fn is_full(&self) -> bool {
+        let streams: usize = self.shared.iter().map(|shared| shared.most()).sum();
+        streams >= STREAMS_MOST || self.shared.len() >= SHARED_MOST
+    }
+
     /// Whether room would be made by closing one.
     fn fills_a_limit(&self) -> bool {
         self.state.fills_a_limit()
@@ -309,6 +344,17 @@ impl PeerPool {
 }
 
 impl Shared {
+    /// Streams that it takes; one at the least, because who forbids them all will allow some later.
+    fn most(&self) -> usize {
+        self.limit.get().unwrap_or(STREAMS).clamp(1, STREAMS)
+    }
+
+    /// Whether it takes another stream.
+    fn has_room(&self) -> bool {
+        let streams = self.streams.get();
+        streams == 0 || streams < self.most()
+    }
+
     fn slot(self: &Rc<Self>) -> StreamSlot {
         self.streams.set(self.streams.get() + 1);
         StreamSlot(Rc::clone(self))

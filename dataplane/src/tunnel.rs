@@ -104,9 +104,8 @@ pub(crate) async fn open(
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
                     && !sanitize::is_websocket_accept(response.headers()) =>
             {
-                note(exchange, peer, Outcome::ProtocolError);
-                return Err(Reject::new(Reason::ProtocolError)
-                    .saying("the peer switched to a protocol that was not asked for"));
+                let what = "the peer switched to a protocol that was not asked for";
+                return Err(misunderstood(exchange, peer, what));
             }
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 answered(exchange, peer, 101);
@@ -114,9 +113,8 @@ pub(crate) async fn open(
             }
             // To a client of HTTP/2 every 2xx says that the websocket is open (RFC 8441 §5).
             Ok(response) if client.extended && response.status().is_success() => {
-                note(exchange, peer, Outcome::ProtocolError);
-                return Err(Reject::new(Reason::ProtocolError)
-                    .saying("the peer answered the handshake of a websocket as if it were none"));
+                let what = "the peer answered the handshake of a websocket as if it were none";
+                return Err(misunderstood(exchange, peer, what));
             }
             Ok(response) => {
                 answered(exchange, peer, response.status().as_u16());
@@ -152,6 +150,11 @@ fn answered(exchange: &mut Exchange, peer: &Peer, status: u16) {
     let vitals = &peer.state.vitals;
     vitals.answered(status, in_flight, Instant::now());
     note(exchange, peer, Outcome::Answered(status));
+}
+
+fn misunderstood(exchange: &mut Exchange, peer: &Peer, what: &'static str) -> Reject {
+    note(exchange, peer, Outcome::ProtocolError);
+    Reject::new(Reason::ProtocolError).saying(what)
 }
 
 /// A connection of its own, and nothing that could be repeated. Limits are those of any request until the peer has

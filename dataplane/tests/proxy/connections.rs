@@ -1,17 +1,28 @@
 //! Which connections to peers carry the next request, and which do not.
 
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use bytes::Bytes;
+use hale_dataplane::config::Protocol;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::Semaphore,
 };
 
 use crate::{
-    support::{Origin, Shop, request, text},
+    support::{Origin, Shop, request, text, until},
     wire::read_until,
 };
 
@@ -68,4 +79,53 @@ async fn a_connection_is_kept_when_request_and_response_are_complete() {
     }
     // What cannot be repeated takes none that was idle for long, as it may be where the machine is slow.
     assert!(origin.connections() < 10, "{}", origin.connections());
+}
+
+/// Takes this many streams on each connection, and answers when it is let.
+async fn narrow(most: u32, seen: Arc<AtomicUsize>, go: Arc<Semaphore>) -> Origin {
+    Origin::raw(move |stream, _| {
+        let (seen, go) = (Arc::clone(&seen), Arc::clone(&go));
+        async move {
+            let service = service_fn(move |_| {
+                seen.fetch_add(1, Ordering::SeqCst);
+                let go = Arc::clone(&go);
+                async move {
+                    go.acquire().await.unwrap().forget();
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"ok"))))
+                }
+            });
+            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .max_concurrent_streams(most)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_gets_no_more_streams_on_a_connection_than_it_takes() {
+    let seen = Arc::<AtomicUsize>::default();
+    let go = Arc::new(Semaphore::new(0));
+    let origin = narrow(2, Arc::clone(&seen), Arc::clone(&go)).await;
+    let mut shop = Shop::of(&[origin.address]);
+    shop.upstream.protocol = Protocol::Http2;
+    let hale = Arc::new(shop.serve());
+    for round in 1..=2 {
+        let calls: Vec<_> = (0..10)
+            .map(|_| {
+                let hale = Arc::clone(&hale);
+                tokio::spawn(async move { hale.send(request("POST", "/", "")).await })
+            })
+            .collect();
+        until("all are with the peer", async || {
+            seen.load(Ordering::SeqCst) == 10 * round
+        })
+        .await;
+        go.add_permits(10);
+        for call in calls {
+            assert_eq!(text(&call.await.unwrap()), "ok");
+        }
+    }
+    assert_eq!(origin.connections(), 5);
 }

@@ -1,0 +1,216 @@
+//! The HTTP/2 handshake, and how many streams the peer takes on the connection.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    rc::{Rc, Weak},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
+
+use super::connect::Stream;
+use crate::{body::RequestBody, pool::Http2, worker::LocalExecutor};
+
+/// Between two PINGs on a connection that is silent while it has streams. They are for what the kernel's questions do
+/// not find: a connection that something in between answers for. gRPC servers close connections, with all their
+/// streams, whose clients ask more often than every 5 min (`too_many_pings`): it has to be longer.
+const PING_INTERVAL: Duration = Duration::from_secs(310);
+/// For the answer to a PING.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+type Connection = http2::Connection<TokioIo<Greeted>, RequestBody, LocalExecutor>;
+
+/// An HTTP/2 connection that its peer has taken on.
+pub(crate) struct Opened {
+    pub(crate) sender: Http2,
+    pub(crate) streams: StreamLimit,
+}
+
+/// How many streams the peer takes on one connection at a time, as it said last (RFC 9113 §5.1.2). More of them would
+/// wait for each other inside of h2, where nobody sees them, while another connection could have them.
+pub(crate) struct StreamLimit(Weak<RefCell<Connection>>);
+
+impl StreamLimit {
+    /// `None` if the connection is not there any more.
+    pub(crate) fn get(&self) -> Option<usize> {
+        let connection = self.0.upgrade()?;
+        let connection = connection.try_borrow().ok()?;
+        Some(connection.current_max_send_streams())
+    }
+}
+
+/// Why there is no connection of HTTP/2.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failed {
+    #[error("{0}")]
+    Hyper(#[from] hyper::Error),
+    #[error("the connection was closed before the peer's SETTINGS")]
+    Closed,
+}
+
+/// The peer's SETTINGS, which it sends first, are waited for: before, nobody knows how many streams it takes, and a
+/// burst of requests would open more than that.
+pub(super) async fn handshake_http2(stream: Box<dyn Stream>) -> Result<Opened, Failed> {
+    let (greeted, greeting) = oneshot::channel();
+    let stream = Greeted {
+        stream,
+        greeted: Some(greeted),
+    };
+    let (sender, connection) = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(2 * 1024 * 1024)
+        .max_header_list_size(64 * 1024)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    let connection = Rc::new(RefCell::new(connection));
+    let streams = StreamLimit(Rc::downgrade(&connection));
+    tokio::task::spawn_local(std::future::poll_fn(move |cx| {
+        Pin::new(&mut *connection.borrow_mut()).poll(cx)
+    }));
+    greeting.await.map_err(|_| Failed::Closed)?;
+    Ok(Opened { sender, streams })
+}
+
+/// Tells when the first bytes have come from the peer.
+struct Greeted {
+    stream: Box<dyn Stream>,
+    greeted: Option<oneshot::Sender<()>>,
+}
+
+impl AsyncRead for Greeted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if self.greeted.is_some()
+            && buffer.filled().len() > before
+            && let Some(greeted) = self.greeted.take()
+        {
+            // Who asked may have gone away meanwhile.
+            let _ = greeted.send(());
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Greeted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use http::Request;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+        task::LocalSet,
+        time::Instant,
+    };
+
+    use super::*;
+
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const ACK: u8 = 1;
+
+    async fn write(stream: &mut DuplexStream, kind: u8, flags: u8, payload: &[u8]) {
+        let length = u8::try_from(payload.len()).unwrap();
+        let head = [0, 0, length, kind, flags, 0, 0, 0, 0];
+        stream.write_all(&head).await.unwrap();
+        stream.write_all(payload).await.unwrap();
+    }
+
+    /// A server of HTTP/2 that answers PINGs, and no request. When it was asked.
+    async fn pinged(mut stream: DuplexStream, until: Instant) -> Vec<Instant> {
+        let mut pings = Vec::new();
+        stream.read_exact(&mut [0; 24]).await.unwrap();
+        write(&mut stream, SETTINGS, 0, &[]).await;
+        let serve = async {
+            loop {
+                let mut head = [0; 9];
+                stream.read_exact(&mut head).await.unwrap();
+                let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+                stream.read_exact(&mut payload).await.unwrap();
+                match (head[3], head[4]) {
+                    (SETTINGS, 0) => write(&mut stream, SETTINGS, ACK, &[]).await,
+                    (PING, 0) => {
+                        pings.push(Instant::now());
+                        write(&mut stream, PING, ACK, &payload).await;
+                    }
+                    _ => {}
+                }
+            }
+        };
+        let _ = tokio::time::timeout_at(until, serve).await;
+        pings
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_server_is_asked_too_often_whether_it_is_there() {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let began = Instant::now();
+        let hour = Duration::from_secs(3600);
+        let client = async {
+            let mut sender = handshake_http2(Box::new(near)).await.unwrap().sender;
+            let mut request = Request::new(RequestBody::empty());
+            *request.uri_mut() = "http://shop.test/".parse().unwrap();
+            let _ = sender.try_send_request(request).await;
+        };
+        let server = pinged(far, began + hour);
+        let both = LocalSet::new();
+        let pings = both
+            .run_until(async {
+                tokio::select! {
+                    pings = server => pings,
+                    () = client => Vec::new(),
+                }
+            })
+            .await;
+        assert!(pings.len() > 5, "{pings:?}");
+        let mut last = began;
+        for ping in pings {
+            assert!(ping - last > Duration::from_secs(300), "{:?}", ping - last);
+            last = ping;
+        }
+    }
+}
