@@ -4,31 +4,24 @@
 //! age out; HTTP/2 connections are shared by as many streams as their peer takes. Connections of a peer that drains, fails
 //! or leaves are dropped at once, and who waits for a peer that fails is told.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
 use hyper::client::conn::{http1, http2};
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
-    admission::Gate,
-    body::RequestBody,
-    forward::{Opened, StreamLimit},
-    table::PeerState,
-    waiting::Waiting,
+    admission::Gate, body::RequestBody, forward::Opened, table::PeerState, waiting::Waiting,
 };
+
+mod shared;
+
+use shared::{Opening, STREAMS, Shared};
+pub(crate) use shared::{SharedTurn, StreamSlot};
 
 /// How long an unused connection is kept: less than the 5 s after which Node, uvicorn and Apache close.
 pub(crate) const KEEP: Duration = Duration::from_secs(4);
 /// Idle connections kept for one peer by one worker.
 const IDLE_MOST: usize = 256;
-/// Streams on one HTTP/2 connection before another is opened, if its peer allows so many.
-const STREAMS: usize = 100;
 /// Streams to one peer by one worker for which HTTP/2 connections are opened.
 const STREAMS_MOST: usize = 16 * STREAMS;
 /// HTTP/2 connections to one peer by one worker, however few streams each takes.
@@ -65,67 +58,10 @@ struct PeerPool {
     opening: Option<Rc<Opening>>,
 }
 
-/// An HTTP/2 connection that is being opened.
-#[derive(Default)]
-pub(crate) struct Opening {
-    ended: Notify,
-    opened: Cell<bool>,
-}
-
-impl Opening {
-    /// Ready when it has ended, one way or the other.
-    pub(crate) async fn ended(&self) {
-        self.ended.notified().await;
-    }
-
-    /// Whether it came to something.
-    pub(crate) fn has_opened(&self) -> bool {
-        self.opened.get()
-    }
-}
-
 struct Idle {
     sender: Http1,
     since: Instant,
     keep: Duration,
-}
-
-/// An HTTP/2 connection and its use.
-pub(crate) struct Shared {
-    sender: RefCell<Http2>,
-    streams: Cell<usize>,
-    limit: StreamLimit,
-    idle_since: Cell<Instant>,
-    /// The peer said GOAWAY, or was taken out: no new stream.
-    pub(crate) closed: Cell<bool>,
-}
-
-/// One stream on a shared connection; counted until dropped.
-pub(crate) struct StreamSlot(Rc<Shared>);
-
-impl StreamSlot {
-    pub(crate) fn sender(&self) -> Http2 {
-        self.0.sender.borrow().clone()
-    }
-
-    /// Takes no new stream on this connection.
-    pub(crate) fn retire(&self) {
-        self.0.closed.set(true);
-    }
-}
-
-impl Drop for StreamSlot {
-    fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
-        self.0.idle_since.set(Instant::now());
-    }
-}
-
-/// What to do for an HTTP/2 stream.
-pub(crate) enum SharedTurn {
-    Use(StreamSlot),
-    Wait(Rc<Opening>),
-    Open,
 }
 
 impl Pool {
@@ -261,17 +197,9 @@ impl Pool {
         let mut peers = self.peers.borrow_mut();
         let pool = peers.get_mut(&key)?;
         if let Some(opening) = pool.opening.take() {
-            opening.opened.set(opened.is_some());
-            opening.ended.notify_waiters();
+            opening.end(opened.is_some());
         }
-        let opened = opened?;
-        let shared = Rc::new(Shared {
-            sender: RefCell::new(opened.sender),
-            streams: Cell::new(0),
-            limit: opened.streams,
-            idle_since: Cell::new(Instant::now()),
-            closed: Cell::new(!pool.state.poolable()),
-        });
+        let shared = Shared::new(opened?, !pool.state.poolable());
         let slot = shared.slot();
         pool.shared.push(shared);
         Some(slot)
@@ -340,23 +268,5 @@ impl PeerPool {
             .iter()
             .position(|shared| shared.streams.get() == 0);
         unused.map(|index| self.shared.remove(index)).is_some()
-    }
-}
-
-impl Shared {
-    /// Streams that it takes; one at the least, because who forbids them all will allow some later.
-    fn most(&self) -> usize {
-        self.limit.get().unwrap_or(STREAMS).clamp(1, STREAMS)
-    }
-
-    /// Whether it takes another stream.
-    fn has_room(&self) -> bool {
-        let streams = self.streams.get();
-        streams == 0 || streams < self.most()
-    }
-
-    fn slot(self: &Rc<Self>) -> StreamSlot {
-        self.streams.set(self.streams.get() + 1);
-        StreamSlot(Rc::clone(self))
     }
 }
