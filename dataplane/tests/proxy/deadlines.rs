@@ -1,6 +1,12 @@
 //! When a request must have been answered, and who is to blame when it is not.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use hale_dataplane::{
@@ -18,7 +24,7 @@ use tokio::{
 use crate::{
     reasons::black_hole,
     retries,
-    support::{Hale, Origin, Shop, header, request, until},
+    support::{Hale, Origin, Shop, header, request, text, until},
     wire::read_until,
 };
 
@@ -130,12 +136,55 @@ async fn a_deadline_that_passes_in_the_queue_is_the_callers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_calls_of_grpc_have_a_grpc_timeout() {
-    let origin = Origin::saying("fine").await;
-    let hale = Shop::of(&[origin.address]).serve();
+    let origin = mute().await;
+    let mut shop = Shop::of(&[origin.address]);
+    shop.policy.timeouts.backend_request = Some(Duration::from_millis(50));
+    let hale = shop.serve();
     let mut plain = request("GET", "/", "");
     let timeout = "1n".parse().unwrap();
     plain.headers_mut().insert("grpc-timeout", timeout);
-    assert_eq!(hale.send(plain).await.status(), StatusCode::OK);
+    let response = hale.send(plain).await;
+    let told = text(&response);
+    assert!(told.contains("no response within 50ms"), "{told}");
+}
+
+/// Resets connections, and later takes every request and answers none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_that_ends_by_the_callers_deadline_decides_nothing() {
+    let resets = Arc::new(AtomicBool::new(true));
+    let state = Arc::clone(&resets);
+    let ill = Origin::raw(move |mut stream, _| {
+        let state = Arc::clone(&state);
+        async move {
+            let mut buffer = [0; 4096];
+            while stream.read(&mut buffer).await.unwrap_or(0) > 0 {
+                if state.load(Ordering::SeqCst) {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let mut shop = strict(&[ill, Origin::saying("fine").await]);
+    let passive = shop.upstream.health.passive.as_mut().unwrap();
+    passive.base_ejection = Duration::from_millis(100);
+    let hale = shop.serve();
+    until("it is ejected", async || {
+        hale.get("/").await;
+        peer(&hale).ejection.is_some()
+    })
+    .await;
+    resets.store(false, Ordering::SeqCst);
+    for trial in 1..=3 {
+        let before = peer(&hale).requests;
+        until("it had its trial", async || {
+            hale.send(call("30m")).await;
+            peer(&hale).requests > before
+        })
+        .await;
+        let ejection = peer(&hale).ejection.unwrap();
+        assert_eq!(ejection.times, 1, "trial {trial}");
+    }
 }
 
 /// The wait that was drawn counts, not the least that it could have been.
