@@ -128,7 +128,10 @@ impl<'a> Attempts<'a> {
             let sent = forward::send(self.authorized, pool, &upstream, peer, request, limits).await;
             stopwatch.stop(peer, &sent);
             let step = match sent {
-                Ok((response, lease)) => self.answered(exchange, (index, peer), response, lease),
+                Ok((response, lease)) => match self.hold(exchange, peer, &response, lease).await {
+                    Ok(lease) => self.answered(exchange, index, response, lease),
+                    Err(reject) => Step::Done(Err(reject)),
+                },
                 Err(mut error) => match error.saturated() {
                     Some(unsent) => {
                         request = unsent;
@@ -187,18 +190,46 @@ impl<'a> Attempts<'a> {
         self.tries.same_peer() || self.last.as_deref().is_some_and(innocent)
     }
 
-    fn answered(
-        &mut self,
+    /// Notes an answer, and keeps it back until the request's body is known to be the one that was signed, where it
+    /// has to be. What is held is given back while it is of use.
+    async fn hold(
+        &self,
         exchange: &mut Exchange,
-        (index, peer): (u32, &Peer),
-        response: Response<Incoming>,
+        peer: &Peer,
+        response: &Response<Incoming>,
         lease: Lease,
-    ) -> Step {
+    ) -> Result<Option<Lease>, Reject> {
         let status = response.status().as_u16();
         let in_flight = exchange.in_flight.as_ref().and_then(Seat::in_flight);
         let vitals = &peer.state.vitals;
         vitals.answered(status, in_flight, Instant::now());
         note(exchange, peer, Outcome::Answered(status));
+        let held = exchange.progress.as_ref().filter(|body| body.is_held());
+        let Some(progress) = held else {
+            return Ok(Some(lease));
+        };
+        let known = match self.deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, progress.known()).await,
+            None => Ok(progress.known().await),
+        };
+        let reason = match known.unwrap_or(Err(Reason::UpstreamTimeout)) {
+            Ok(sent) => return Ok(Some(lease).filter(|_| sent)),
+            Err(reason) => reason,
+        };
+        exchange.in_flight = None;
+        Err(match reason {
+            Reason::AuthRequired => self.wrong_body(exchange),
+            reason => Reject::new(reason),
+        })
+    }
+
+    fn answered(
+        &mut self,
+        exchange: &mut Exchange,
+        index: u32,
+        response: Response<Incoming>,
+        lease: Option<Lease>,
+    ) -> Step {
         if self.policy.retry.is_some() {
             let reply = Reply::of(&response);
             let repeated = reply.worth_a_look().then(|| self.repeated(exchange));
@@ -206,7 +237,9 @@ impl<'a> Attempts<'a> {
             let next = self.tries.after_answer(reply, repeated.is_some());
             if let Some(step) = self.again(exchange, next, repeated) {
                 self.tried.push(index);
-                lease.release_after(response.into_body());
+                if let Some(lease) = lease {
+                    lease.release_after(response.into_body());
+                }
                 return step;
             }
         }
@@ -215,7 +248,7 @@ impl<'a> Attempts<'a> {
         }
         Step::Done(Ok(Answer::Peer {
             response,
-            lease: Some(lease),
+            lease,
             deadline: self.deadline,
         }))
     }
@@ -439,16 +472,7 @@ pub(crate) fn record_failure(
 
 /// The client's own body failed: nobody upstream is to blame.
 fn client_failed(exchange: &Exchange) -> Option<Reject> {
-    let progress = exchange.progress.as_ref()?;
-    if progress.mismatched.get() {
-        return Some(Reject::new(Reason::AuthRequired));
-    }
-    let reason = match (progress.client_failed.get(), progress.client_silent.get()) {
-        (_, true) => Reason::BodyTimeout,
-        (true, false) => Reason::BadRequest,
-        (false, false) => return None,
-    };
-    Some(Reject::new(reason))
+    exchange.progress.as_ref()?.fault().map(Reject::new)
 }
 
 /// No peer answered, or there was none to ask.

@@ -238,6 +238,9 @@ pub(crate) fn route_of(table: &PeerTable, taken: Taken) -> Option<&CompiledRoute
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.conn.guard.end_request();
+        if let Some(progress) = &self.progress {
+            progress.answer_is_over();
+        }
         let duration = self.started.elapsed();
         let status = (self.status != 0).then_some(self.status);
         if let Some(upstream) = self.upstream() {

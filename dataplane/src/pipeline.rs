@@ -401,6 +401,9 @@ async fn proxy(
     if let Some(client) = upgrade {
         if upload.is_bound() {
             // No body goes with a handshake, so not the one that was signed.
+            if let Some(note) = &mut exchange.auth {
+                note.outcome = auth::Outcome::BodyMismatch;
+            }
             return Err(authorized.wrong_body());
         }
         return tunnel::open(

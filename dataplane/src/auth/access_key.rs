@@ -160,6 +160,9 @@ impl AccessKey {
             taken,
         };
         match (good, claim.over) {
+            // Taken before the body was looked at: it may stream, and a peer that acts on the head alone would act
+            // twice if the second of two requests were refused at the end of its body. So who reads a request on its
+            // way can spoil it by being faster, but nobody can have it executed twice.
             (Some(digests), _) => match rest.check(&claim.mac) {
                 Ok(()) => granted(key, digests, signed.has_body),
                 Err(Outcome::Overloaded) => {

@@ -2,7 +2,6 @@
 
 use std::{
     pin::Pin,
-    rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -18,7 +17,6 @@ use crate::{auth::AuthGuard, sanitize};
 pub(super) struct Stream {
     /// `None` once it ended or failed.
     incoming: Option<Incoming>,
-    progress: Rc<Progress>,
     /// Whose headers the trailers may not have.
     guard: Option<Arc<AuthGuard>>,
     idle: IdleLimit,
@@ -33,14 +31,12 @@ type Next = Option<Result<Frame<Bytes>, BodyError>>;
 impl Stream {
     pub(super) fn new(
         incoming: Incoming,
-        progress: Rc<Progress>,
         guard: Option<Arc<AuthGuard>>,
         check: Option<Box<Check>>,
         discard_rest: bool,
     ) -> Self {
         Self {
             incoming: Some(incoming),
-            progress,
             guard,
             idle: IdleLimit::new(Some(CLIENT_IDLE)),
             check,
@@ -48,7 +44,7 @@ impl Stream {
         }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+    pub(super) fn poll(&mut self, progress: &Progress, cx: &mut Context<'_>) -> Poll<Next> {
         loop {
             if let Some(check) = self.check.as_mut().filter(|check| check.has_passed()) {
                 return Poll::Ready(check.release().map(Ok));
@@ -56,7 +52,7 @@ impl Stream {
             if self.incoming.is_none() {
                 return Poll::Ready(None);
             }
-            let next = match ready!(self.receive(cx)) {
+            let next = match ready!(self.receive(progress, cx)) {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Some(Ok(frame)) => Some(frame),
                 None => None,
@@ -64,18 +60,18 @@ impl Stream {
             let ended = self.incoming.is_none();
             let Some(check) = &mut self.check else {
                 if ended {
-                    self.progress.ended();
+                    progress.ended();
                 }
                 return Poll::Ready(next.map(Ok));
             };
             let before = next.and_then(|frame| check.take(frame));
             if ended {
                 if !check.end() {
-                    self.progress.mismatched.set(true);
-                    self.progress.forget();
+                    progress.mismatched.set(true);
+                    progress.forget();
                     return Poll::Ready(Some(Err(BodyError::Mismatch)));
                 }
-                self.progress.ended();
+                progress.ended();
             }
             if let Some(before) = before {
                 return Poll::Ready(Some(Ok(before)));
@@ -84,7 +80,7 @@ impl Stream {
     }
 
     /// The next frame from the client; `incoming` is none behind the last.
-    fn receive(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+    fn receive(&mut self, progress: &Progress, cx: &mut Context<'_>) -> Poll<Next> {
         let Some(incoming) = self.incoming.as_mut() else {
             return Poll::Ready(None);
         };
@@ -97,7 +93,7 @@ impl Stream {
                         guard.strip(trailers);
                     }
                 }
-                self.progress.saw(&frame);
+                progress.saw(&frame);
                 if incoming.is_end_stream() {
                     self.incoming = None;
                 }
@@ -105,7 +101,7 @@ impl Stream {
             }
             Poll::Ready(Some(Err(error))) => {
                 self.incoming = None;
-                self.progress.client_failed.set(true);
+                progress.client_failed.set(true);
                 Poll::Ready(Some(Err(BodyError::Sender(error))))
             }
             Poll::Ready(None) => {
@@ -113,13 +109,24 @@ impl Stream {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                let waited = ready!(self.idle.poll_waited(cx));
+                let mut waited = ready!(self.idle.poll_waited(cx));
+                while progress.is_answering() {
+                    // Silence is between both directions now, and the response looks after it (`response.rs`).
+                    // Here the wait begins anew: the response may be over before the body is.
+                    self.idle.moved();
+                    waited = ready!(self.idle.poll_waited(cx));
+                }
                 self.incoming = None;
-                self.progress.client_failed.set(true);
-                self.progress.client_silent.set(true);
+                progress.client_failed.set(true);
+                progress.client_silent.set(true);
                 Poll::Ready(Some(Err(BodyError::Idle(waited))))
             }
         }
+    }
+
+    /// Whether it is the body that was signed; never, where none was.
+    pub(super) fn has_passed(&self) -> bool {
+        self.check.as_ref().is_some_and(|check| check.has_passed())
     }
 
     pub(super) fn is_done(&self) -> bool {

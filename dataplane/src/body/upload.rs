@@ -6,7 +6,12 @@ use aws_lc_rs::digest;
 use http_body::Body;
 use hyper::body::Incoming;
 
-use super::{BodyError, Check, Memory, Progress, RequestBody, Stream, discard, readers::Reader};
+use super::{
+    BodyError, Check, Kind, Progress, REPLAY_LIMIT, RequestBody, Stream, discard,
+    held::Held,
+    kept::{self, Memory, Reserved},
+    readers::Reader,
+};
 use crate::{
     auth::{
         AuthGuard, Outcome,
@@ -62,9 +67,9 @@ impl Upload {
         self.guard = Some(Arc::clone(guard));
     }
 
-    /// Whether there is no body.
+    /// Whether there is no body; one that must be the one that was signed is looked at in any case.
     pub(crate) fn is_empty(&self) -> bool {
-        self.incoming.as_ref().is_some_and(Body::is_end_stream)
+        self.digests.is_none() && self.incoming.as_ref().is_some_and(Body::is_end_stream)
     }
 
     /// Whether only the body that was signed may go on.
@@ -75,14 +80,21 @@ impl Upload {
     /// Sees to it that the body is the one that was signed: now, or when it has gone by.
     pub(crate) async fn meet(&mut self, check: BodyCheck, client: IpAddr) -> Result<(), Unmet> {
         match check {
-            BodyCheck::Digests(digests) => {
-                self.digests = Some(digests);
-                Ok(())
-            }
+            BodyCheck::Digests(digests) => match self.room_ahead(client) {
+                Some((length, room, _reader)) => self.read_ahead(digests, length, room).await,
+                None => {
+                    self.digests = Some(digests);
+                    Ok(())
+                }
+            },
             BodyCheck::Signature(pending) => {
                 let crowded = Unmet::Unread(Outcome::Overloaded, Reason::Overloaded);
                 let _reader = Reader::begin(client).ok_or(crowded)?;
-                let digest = self.read_in_time(&MEMORY).await?;
+                let mut hash = digest::Context::new(&digest::SHA256);
+                let room = Reserved::new(&MEMORY);
+                self.read_in_time(READ_LIMIT, room, |data| hash.update(data))
+                    .await?;
+                let digest = hash.finish();
                 pending
                     .settle(digest.as_ref())
                     .map_err(|outcome| match outcome {
@@ -93,33 +105,74 @@ impl Upload {
         }
     }
 
-    async fn read_in_time(&mut self, memory: &'static Memory) -> Result<digest::Digest, Unmet> {
-        let read = tokio::time::timeout(READ_TIME, self.read(memory)).await;
+    /// Room for a body that is read before its request goes on though it could stream: it is not longer than what is
+    /// kept for another try, and its peer can then not answer before it was looked at. Who finds no room is not
+    /// refused: their body streams, and the answer is held back.
+    fn room_ahead(&self, client: IpAddr) -> Option<(usize, Reserved, Reader)> {
+        let length = self.incoming.as_ref()?.size_hint().exact()?;
+        let length = usize::try_from(length).ok()?;
+        if length > REPLAY_LIMIT {
+            return None;
+        }
+        let mut room = Reserved::new(&kept::MEMORY);
+        if !room.grow(length) {
+            return None;
+        }
+        Some((length, room, Reader::begin(client)?))
+    }
+
+    /// Reads all of it, and keeps it if it is the one that was signed.
+    async fn read_ahead(
+        &mut self,
+        digests: Digests,
+        length: usize,
+        room: Reserved,
+    ) -> Result<(), Unmet> {
+        let mut digester = digests.begin();
+        self.read_in_time(length, room, |data| digester.update(data))
+            .await?;
+        match digester.finish() {
+            true => Ok(()),
+            false => Err(Unmet::Refused(Outcome::BodyMismatch)),
+        }
+    }
+
+    async fn read_in_time(
+        &mut self,
+        most: usize,
+        room: Reserved,
+        look: impl FnMut(&[u8]),
+    ) -> Result<(), Unmet> {
+        let read = tokio::time::timeout(READ_TIME, self.read(most, room, look)).await;
         let silent = Unmet::Unread(Outcome::Malformed, Reason::BodyTimeout);
         read.unwrap_or(Err(silent))
     }
 
-    /// Reads all of it, and keeps it. Gives its SHA-256.
-    async fn read(&mut self, memory: &'static Memory) -> Result<digest::Digest, Unmet> {
+    /// Reads all of it, up to `most` bytes, and keeps it.
+    async fn read(
+        &mut self,
+        most: usize,
+        room: Reserved,
+        mut look: impl FnMut(&[u8]),
+    ) -> Result<(), Unmet> {
         let too_large = || Unmet::Unread(Outcome::BodyMismatch, Reason::BodyTooLarge);
-        let mut hash = digest::Context::new(&digest::SHA256);
         let told = self
             .incoming
             .as_ref()
             .map(|incoming| incoming.size_hint().lower());
-        if told.is_some_and(|told| told > READ_LIMIT as u64) {
+        if told.is_some_and(|told| told > most as u64) {
             return Err(too_large());
         }
         let Some(incoming) = self.incoming.take() else {
-            return Ok(hash.finish());
+            return Ok(());
         };
         let progress = self.progress();
-        progress.keep_all(READ_LIMIT, memory);
-        let (of, guard) = (Rc::clone(&progress), self.guard.clone());
-        let mut stream = Stream::new(incoming, of, guard, None, self.discard_rest);
+        progress.keep_all(most, room);
+        let guard = self.guard.clone();
+        let mut stream = Stream::new(incoming, guard, None, self.discard_rest);
         loop {
-            let frame = match std::future::poll_fn(|cx| stream.poll(cx)).await {
-                None => return Ok(hash.finish()),
+            let frame = match std::future::poll_fn(|cx| stream.poll(&progress, cx)).await {
+                None => return Ok(()),
                 Some(Ok(frame)) => frame,
                 Some(Err(BodyError::Idle(_) | BodyError::Deadline)) => {
                     return Err(Unmet::Unread(Outcome::Malformed, Reason::BodyTimeout));
@@ -127,9 +180,9 @@ impl Upload {
                 Some(Err(_)) => return Err(Unmet::Unread(Outcome::Malformed, Reason::BadRequest)),
             };
             if let Some(data) = frame.data_ref() {
-                hash.update(data);
+                look(data);
             }
-            if progress.bytes.get() > READ_LIMIT as u64 {
+            if progress.bytes.get() > most as u64 {
                 return Err(too_large());
             }
             if !progress.keeps() {
@@ -153,10 +206,18 @@ impl Upload {
         if keep {
             progress.keep();
         }
-        let check = self.digests.take().map(Check::new);
-        let (of, guard) = (Rc::clone(&progress), self.guard.take());
-        let stream = Stream::new(incoming, of, guard, check, self.discard_rest);
-        (RequestBody::stream(stream), progress)
+        let (discard, guard) = (self.discard_rest, self.guard.take());
+        let body = match self.digests.take().map(Check::new) {
+            None => RequestBody::stream(
+                Stream::new(incoming, guard, None, discard),
+                Rc::clone(&progress),
+            ),
+            check => {
+                progress.hold(Held::new(Stream::new(incoming, guard, check, discard)));
+                RequestBody(Kind::Held(Rc::clone(&progress)))
+            }
+        };
+        (body, progress)
     }
 }
 
@@ -196,7 +257,8 @@ mod tests {
             let done = done.clone();
             async move {
                 let mut upload = Upload::new(request.into_body(), false);
-                let read = upload.read_in_time(memory).await;
+                let room = Reserved::new(memory);
+                let read = upload.read_in_time(READ_LIMIT, room, |_| {}).await;
                 let kept = || {
                     let (body, _) = upload.into_body(false);
                     usize::try_from(body.size_hint().exact().unwrap()).unwrap()

@@ -22,7 +22,7 @@ use crate::{
 
 const KEY_ID: &str = "AKIDEXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
-const CHECKOUT: Signer = Signer {
+pub(crate) const CHECKOUT: Signer = Signer {
     id: KEY_ID,
     secret: SECRET,
 };
@@ -35,7 +35,11 @@ const PROFILES: [SignatureProfile; 4] = [
 ];
 
 /// A shop behind signatures of one profile.
-fn guarded(shop: &mut Shop, profile: SignatureProfile, change: impl FnOnce(&mut AccessKey)) {
+pub(crate) fn guarded(
+    shop: &mut Shop,
+    profile: SignatureProfile,
+    change: impl FnOnce(&mut AccessKey),
+) {
     let mut method = AccessKey {
         profile,
         keys: Resolved::Known(AccessKeys(vec![AccessKeyEntry {
@@ -67,7 +71,7 @@ fn hale(origin: &Origin, profile: SignatureProfile) -> Hale {
     shop.serve()
 }
 
-fn head(method: &str, path: &str, lines: &str) -> String {
+pub(crate) fn head(method: &str, path: &str, lines: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\n{lines}\r\n")
 }
 
@@ -329,7 +333,12 @@ async fn another_try_carries_the_body_that_was_checked() {
 }
 
 /// A POST over HTTP/2 in several frames; the last of them may be empty.
-async fn http2(hale: &Hale, path: &str, lines: &str, frames: &[&'static str]) -> Response<Bytes> {
+pub(crate) async fn http2(
+    hale: &Hale,
+    path: &str,
+    lines: &str,
+    frames: &[&'static str],
+) -> Response<Bytes> {
     let stream = TcpStream::connect(hale.address).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))

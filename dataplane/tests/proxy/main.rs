@@ -36,6 +36,7 @@ mod reasons;
 mod retries;
 mod rollout;
 mod shutdown;
+mod signed_bodies;
 mod signing;
 mod tls;
 mod told;

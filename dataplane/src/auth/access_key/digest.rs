@@ -20,6 +20,15 @@ impl Digests {
         }
     }
 
+    /// Those of this body.
+    #[cfg(test)]
+    pub(crate) fn of(body: &[u8]) -> Self {
+        let digest = digest::digest(&digest::SHA256, body);
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(digest.as_ref());
+        Self::sha256(sha256)
+    }
+
     /// Begins to look at a body.
     pub(crate) fn begin(self) -> Digester {
         let context = |wanted, algorithm| Option::map(wanted, |()| digest::Context::new(algorithm));
