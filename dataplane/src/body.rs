@@ -206,3 +206,93 @@ impl Body for RequestBody {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::{cell::RefCell, convert::Infallible};
+
+    use hyper::{Request, Response, server::conn::http1, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// What comes of a body of ten bytes, of which the client sends these, each after a pause.
+    pub(super) async fn with<R>(
+        pause: Duration,
+        sent: &'static str,
+        test: impl AsyncFn(Incoming) -> R,
+    ) -> R {
+        let (client, server) = tokio::io::duplex(64 * 1024);
+        let outcome = RefCell::new(None);
+        let service = service_fn(|request: Request<Incoming>| {
+            let (test, outcome) = (&test, &outcome);
+            async move {
+                *outcome.borrow_mut() = Some(test(request.into_body()).await);
+                Ok::<_, Infallible>(Response::new(String::new()))
+            }
+        });
+        let client = async move {
+            let (_answers, mut client) = tokio::io::split(client);
+            let head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n";
+            client.write_all(head).await?;
+            for byte in sent.as_bytes() {
+                tokio::time::sleep(pause).await;
+                client.write_all(&[*byte]).await?;
+            }
+            std::future::pending::<std::io::Result<()>>().await
+        };
+        let server = http1::Builder::new()
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(server), service);
+        // Both may end before the outcome is looked at.
+        let work = async {
+            let _ = futures::future::join(client, server).await;
+        };
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|cx| {
+            let _ = work.as_mut().poll(cx);
+            outcome.take().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_counts_from_what_came_last() {
+        let mut idle = IdleLimit::new(Some(Duration::from_secs(60)));
+        let start = Instant::now();
+        let last = RefCell::new(None);
+        let wait = async {
+            std::future::poll_fn(|cx| idle.poll_waited_since(cx, || *last.borrow())).await;
+            start.elapsed()
+        };
+        let other = async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_secs(50)).await;
+                *last.borrow_mut() = Some(Instant::now());
+            }
+        };
+        let (waited, ()) = futures::future::join(wait, other).await;
+        assert_eq!(waited, Duration::from_secs(560));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_listens_may_be_silent() {
+        let silent = with(Duration::ZERO, "0", async |incoming| {
+            let progress = Progress::default();
+            let mut stream = Stream::new(incoming, None, None, false);
+            let mut next = async || std::future::poll_fn(|cx| stream.poll(&progress, cx)).await;
+            assert!(matches!(next().await, Some(Ok(_))));
+            progress.answer_begins();
+            let hour = Duration::from_secs(3600);
+            assert!(tokio::time::timeout(hour, next()).await.is_err());
+            assert_eq!(progress.fault(), None);
+            progress.answer_is_over();
+            let start = Instant::now();
+            assert!(matches!(next().await, Some(Err(BodyError::Idle(_)))));
+            assert!(start.elapsed() <= CLIENT_IDLE);
+            progress.fault()
+        });
+        assert_eq!(silent.await, Some(crate::reason::Reason::BodyTimeout));
+    }
+}

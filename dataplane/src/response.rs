@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::{
     admission::Seat,
-    body::{BodyError, IdleLimit},
+    body::{BodyError, IdleLimit, Progress},
     exchange::Exchange,
     forward::{self, Lease},
     reason::Reason,
@@ -58,6 +58,8 @@ impl ResponseBody {
         let mut lease = lease;
         if done {
             finish(&mut exchange, &mut lease);
+        } else if let Some(progress) = &exchange.progress {
+            progress.answer_begins();
         }
         Self::Proxied(Box::new(Proxied {
             incoming,
@@ -89,6 +91,9 @@ fn finish(exchange: &mut Exchange, lease: &mut Option<Lease>) {
     }
     if let Some(lease) = lease.take() {
         lease.release();
+    }
+    if let Some(progress) = &exchange.progress {
+        progress.answer_is_over();
     }
 }
 
@@ -127,14 +132,28 @@ impl Proxied {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                self.blame(&error);
-                self.fail(Reason::UpstreamReset, BodyError::Sender(error))
+                let fault = self.client_fault();
+                if fault.is_none() {
+                    self.blame(&error);
+                }
+                self.fail(
+                    fault.unwrap_or(Reason::UpstreamReset),
+                    BodyError::Sender(error),
+                )
             }
             Poll::Pending => {
-                let waited = ready!(self.idle.poll_waited(cx));
+                // Silence is of both directions: what the client still sends counts as well.
+                let progress = self.exchange.progress.as_deref();
+                let moved = || progress.and_then(Progress::moved);
+                let waited = ready!(self.idle.poll_waited_since(cx, moved));
                 self.fail(Reason::UpstreamTimeout, BodyError::Idle(waited))
             }
         }
+    }
+
+    /// The client's own body failed, and with it what was left of the request.
+    fn client_fault(&self) -> Option<Reason> {
+        self.exchange.progress.as_ref()?.fault()
     }
 
     fn blame(&self, error: &hyper::Error) {

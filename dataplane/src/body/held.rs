@@ -157,56 +157,31 @@ fn wake(waker: &Cell<Option<Waker>>) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::{convert::Infallible, rc::Rc};
+    use std::rc::Rc;
 
-    use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
-    use hyper_util::rt::TokioIo;
-    use tokio::{
-        io::AsyncWriteExt,
-        time::{Instant, sleep},
-    };
+    use tokio::time::Instant;
 
     use super::*;
-    use crate::{auth::access_key::Digests, body::Check};
+    use crate::{
+        auth::access_key::Digests,
+        body::{Check, tests},
+    };
 
     const BODY: &str = "0123456789";
 
-    /// Runs `test` with a body of which the client sends a byte every `pause`, up to `sent` of ten.
-    async fn with<F, R>(pause: Duration, sent: &'static str, test: F) -> R
-    where
-        F: AsyncFn(Rc<Progress>) -> R + Clone,
-    {
-        let (client, server) = tokio::io::duplex(64 * 1024);
-        let outcome = RefCell::new(None);
-        let service = service_fn(|request: Request<Incoming>| {
-            let (test, outcome) = (test.clone(), &outcome);
-            async move {
-                let check = Check::new(Digests::of(BODY.as_bytes()));
-                let stream = Stream::new(request.into_body(), None, Some(check), false);
-                let progress = Rc::new(Progress::default());
-                progress.hold(Held::new(stream));
-                *outcome.borrow_mut() = Some(test(progress).await);
-                Ok::<_, Infallible>(Response::new(String::new()))
-            }
-        });
-        let client = async move {
-            let (_answers, mut client) = tokio::io::split(client);
-            let head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n";
-            client.write_all(head).await?;
-            for byte in sent.as_bytes() {
-                sleep(pause).await;
-                client.write_all(&[*byte]).await?;
-            }
-            std::future::pending::<std::io::Result<()>>().await
+    /// What comes of it when a client sends these bytes, each after a pause.
+    async fn with<R>(
+        pause: Duration,
+        sent: &'static str,
+        test: impl AsyncFn(Rc<Progress>) -> R,
+    ) -> R {
+        let test = async |incoming| {
+            let check = Check::new(Digests::of(BODY.as_bytes()));
+            let progress = Rc::new(Progress::default());
+            progress.hold(Held::new(Stream::new(incoming, None, Some(check), false)));
+            test(progress).await
         };
-        let server = http1::Builder::new()
-            .keep_alive(false)
-            .serve_connection(TokioIo::new(server), service);
-        tokio::select! {
-            _ = client => unreachable!(),
-            _ = server => {}
-        }
-        outcome.take().unwrap()
+        tests::with(pause, sent, test).await
     }
 
     /// Sends it to a peer that takes all.

@@ -13,6 +13,7 @@ mod attempts;
 mod balancing;
 mod basic_auth;
 mod basics;
+mod both_ways;
 mod connections;
 mod cors;
 mod deadlines;

@@ -58,7 +58,7 @@ impl Flaky {
     }
 }
 
-fn passive() -> OutlierPolicy {
+pub(crate) fn passive() -> OutlierPolicy {
     OutlierPolicy {
         consecutive_errors: 5,
         consecutive_5xx: 0,
