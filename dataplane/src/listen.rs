@@ -1,13 +1,18 @@
 //! From an accepted socket to requests: TLS, the choice between HTTP/1 and HTTP/2, and the limits of both.
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
 use hyper::{
+    body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -23,15 +28,17 @@ use crate::{
     metrics::Listener,
     pipeline,
     sanitize::{self, ClientInfo},
-    worker::{LocalExecutor, Worker},
+    worker::Worker,
 };
 
 pub(crate) mod guard;
 mod head_scan;
 mod proxy_protocol;
+mod streams;
 
 use guard::{Graceful, Guard, Guarded};
 use proxy_protocol::Speaks;
+use streams::{Executor, Streams};
 
 /// For a client to finish the TLS handshake.
 const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
@@ -277,7 +284,7 @@ where
         .max_buf_size(64 * 1024)
         .serve_connection(io, service)
         .with_upgrades();
-    guard.drive(connection).await;
+    guard.drive(connection, None).await;
 }
 
 async fn serve_http2<S>(conn: Rc<Conn>, stream: S, ahead: Vec<u8>)
@@ -287,8 +294,21 @@ where
     conn.guard.multiplexed();
     let io = TokioIo::new(Guarded::new(stream, Arc::clone(&conn.guard), ahead));
     let guard = Arc::clone(&conn.guard);
-    let service = service_fn(move |request| pipeline::serve(Rc::clone(&conn), request));
-    let connection = http2::Builder::new(LocalExecutor)
+    let serve = move |request| pipeline::serve(Rc::clone(&conn), request);
+    http2(&guard, io, serve).await;
+}
+
+/// Serves HTTP/2.
+async fn http2<I, F, B>(guard: &Arc<Guard>, io: I, serve: impl Fn(Request<Incoming>) -> F)
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    F: Future<Output = Result<Response<B>, Infallible>> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let streams = Streams::new(guard);
+    let service = service_fn(|request| streams.watch(serve(request)));
+    let connection = http2::Builder::new(Executor(Rc::clone(&streams)))
         .timer(TokioTimer::new())
         .max_concurrent_streams(128)
         .initial_stream_window_size(64 * 1024)
@@ -300,7 +320,7 @@ where
         .keep_alive_timeout(Duration::from_secs(10))
         .enable_connect_protocol()
         .serve_connection(io, service);
-    guard.drive(connection).await;
+    guard.drive(connection, Some(&streams)).await;
 }
 
 impl<I, B, S> Graceful for http1::UpgradeableConnection<I, S>

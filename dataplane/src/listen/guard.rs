@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use super::head_scan::HeadScan;
+use super::{head_scan::HeadScan, streams::Streams};
 use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -27,6 +27,11 @@ const HEAD: u64 = 10_000;
 const IDLE: u64 = 75_000;
 /// While the client takes nothing of what is to be written.
 const WRITE_STALL: u64 = 30_000;
+/// HTTP/2: while the client takes nothing of one response. Clients may give room in large batches, so it is longer.
+const STREAM_STALL: u64 = 60_000;
+/// HTTP/2: after the last request, until a connection is closed that was asked to end and did not: what was given to
+/// the protocol's library whole may wait for room that its client never gives.
+const LINGER: u64 = 300_000;
 /// After which a connection is asked to end, plus up to a quarter by connection.
 const AGE: u64 = 3_600_000;
 
@@ -64,11 +69,17 @@ pub(crate) struct Guard {
     head_since: AtomicU64,
     /// When a write first had to wait.
     write_stalled_since: AtomicU64,
+    /// HTTP/2: a time before which nothing was taken of a response that waits for its client to take more.
+    taken_since: AtomicU64,
+    /// HTTP/2: websockets.
+    tunnels: AtomicU32,
     /// HTTP/2: bytes between requests are not a head.
     multiplexed: AtomicBool,
     /// Set to end the connection: at once, or when its requests are answered.
     kill: AtomicBool,
     finish: AtomicBool,
+    /// Set to have the streams looked at.
+    look: AtomicBool,
     /// The head that was just received has more than one framing.
     ambiguous: AtomicBool,
     waker: AtomicWaker,
@@ -92,9 +103,12 @@ impl Guard {
             idle_since: AtomicU64::new(now),
             head_since: AtomicU64::new(now),
             write_stalled_since: AtomicU64::new(0),
+            taken_since: AtomicU64::new(0),
+            tunnels: AtomicU32::new(0),
             multiplexed: AtomicBool::new(false),
             kill: AtomicBool::new(false),
             finish: AtomicBool::new(false),
+            look: AtomicBool::new(false),
             ambiguous: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         })
@@ -123,6 +137,24 @@ impl Guard {
     /// Requests that are being answered.
     pub(crate) fn active(&self) -> u32 {
         self.active.load(Relaxed)
+    }
+
+    pub(super) fn begin_tunnel(&self) {
+        self.tunnels.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn end_tunnel(&self) {
+        self.tunnels.fetch_sub(1, Relaxed);
+        self.idle_since.store(self.clock.now(), Relaxed);
+    }
+
+    /// A piece of a response was taken, and the next is not asked for yet. Gives the time.
+    pub(super) fn taken(&self) -> u64 {
+        let now = self.clock.now();
+        if self.taken_since.load(Relaxed) == 0 {
+            self.taken_since.store(now, Relaxed);
+        }
+        now
     }
 
     /// Bytes came. Returns whether they begin, or go on with, the head of an HTTP/1 request.
@@ -157,11 +189,20 @@ impl Guard {
         let over = |since: u64, limit: u64| since != 0 && now.saturating_sub(since) > limit;
         let idle = self.active.load(Relaxed) == 0;
         let multiplexed = self.multiplexed.load(Relaxed);
+        let ends_never = idle
+            && multiplexed
+            && self.tunnels.load(Relaxed) == 0
+            && over(self.idle_since.load(Relaxed), LINGER);
         if over(self.write_stalled_since.load(Relaxed), WRITE_STALL)
             || (idle && !multiplexed && over(self.head_since.load(Relaxed), HEAD))
+            || ends_never
         {
             self.kill();
             return Swept::Killed;
+        }
+        if over(self.taken_since.load(Relaxed), STREAM_STALL) {
+            self.look.store(true, Relaxed);
+            self.waker.wake();
         }
         let age = AGE + (self.opened.wrapping_mul(0x9E37_79B9) % (AGE / 4));
         if (idle && over(self.idle_since.load(Relaxed), IDLE)) || over(self.opened, age) {
@@ -184,12 +225,24 @@ impl Guard {
         }
     }
 
+    /// Ends what is overdue of the connection's streams.
+    fn look_at(&self, streams: &Streams) {
+        let since = self.clock.now().saturating_sub(STREAM_STALL);
+        self.taken_since.store(streams.cut(since), Relaxed);
+    }
+
     /// Drives a connection, and ends it when told to.
-    pub(crate) async fn drive<C: Graceful>(&self, connection: C) {
+    pub(super) async fn drive<C: Graceful>(&self, connection: C, streams: Option<&Streams>) {
         let mut connection = std::pin::pin!(connection);
         let mut finishing = false;
         std::future::poll_fn(|cx| {
             self.waker.register(cx.waker());
+            if let Some(streams) = streams
+                && self.look.load(Relaxed)
+            {
+                self.look.store(false, Relaxed);
+                self.look_at(streams);
+            }
             if self.kill.load(Relaxed) {
                 return Poll::Ready(());
             }
