@@ -93,6 +93,8 @@ class Clients:
         body = self.body if method == "POST" else b""
         length = f"Content-Length: {len(body)}\r\n" if body else ""
         head = f"{method} /load HTTP/1.1\r\nHost: {self.plan['host']}\r\nx-test-id: {number}\r\n{length}"
+        if self.plan.get("keyed"):
+            head += f"Idempotency-Key: {number}\r\n"
         if "basic" in self.plan:
             # A user whose password is guessed, another one each time.
             guess = base64.b64encode(f"{self.plan['basic']}:guess {number}".encode()).decode()

@@ -37,10 +37,18 @@ def none_failed_none_twice(run, outcome, note=""):
 
 
 def kill9(hale, folder, options):
-    """One of three is killed and started again a second later, each in turn."""
-    with Scene(hale, folder, [{}] * 3, spec(check("1s", "500ms", 2, 1))) as scene:
+    """One of three is killed and started again a second later, each in turn.
+
+    Once as clients usually are, and once with clients that say of each request that it may be sent again.
+    """
+    return [one_kill9(hale, folder / "plain"), one_kill9(hale, folder / "keyed", keyed=True)]
+
+
+def one_kill9(hale, folder, keyed=False):
+    retry = {**RETRY, "nonIdempotent": "WithIdempotencyKey"} if keyed else RETRY
+    with Scene(hale, folder, [{}] * 3, spec(check("1s", "500ms", 2, 1), retry=retry)) as scene:
         seconds = 30
-        began = scene.begin(rate=RATE, seconds=seconds, methods=BOTH)
+        began = scene.begin(rate=RATE, seconds=seconds, methods=BOTH, keyed=keyed)
         deaths = []
         while (len(deaths) + 1) * 3 < seconds:
             victim = scene.origins[len(deaths) % 3]
@@ -53,12 +61,14 @@ def kill9(hale, folder, options):
             victim.start()
         outcome = scene.finish()
     text = f"one of 3 killed -9 every 3 s ({len(deaths)} times), {RATE} req/s, GET and POST of 1 KiB"
+    if keyed:
+        text += " with Idempotency-Key"
     note = f"slowest {ms(slowest(outcome.rows))}"
     # A POST that was under way then was sent and got no answer: nobody can know whether it was executed.
     hit = sum(any(row.due <= end and begin <= row.done for begin, end in deaths) for row in outcome.failed())
     if hit:
         note += f"; {hit} of the failed were under way while a backend died"
-    return [none_failed_none_twice(text, outcome, note)]
+    return none_failed_none_twice(text, outcome, note)
 
 
 BALANCERS = ["LeastRequest", "RoundRobin"]
