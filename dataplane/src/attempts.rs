@@ -8,23 +8,25 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
-    access_log::Attempt,
     admission::{self, Ask, Current, Seat},
     auth::{self, Authorized},
     balance::Wish,
     body::RequestBody,
     config::{Balance, RequestPolicy},
-    exchange::{Exchange, outcome_of},
+    exchange::Exchange,
     forward::{self, AttemptError, Lease, Limits, Patience, Phase},
-    health::InFlight,
     metrics::Outcome,
     pipeline::Answer,
     reason::Reason,
     reject::Reject,
-    report,
     retry::{Nature, Next, Reply, Tries},
     table::{Concern, Peer, Upstream},
 };
+
+mod record;
+
+use record::client_failed;
+pub(crate) use record::{note, note_failure, record_failure, unserved};
 
 /// How recently a kept connection must have been used to carry a request that cannot be repeated. Servers
 /// close idle connections after a second at the least, and most after several: half of it leaves room for the
@@ -426,75 +428,4 @@ pub(crate) fn others(upstream: &Upstream, tried: &[u32], last: &Peer) -> bool {
         let other = upstream.peers.get(*index as usize);
         other.is_some_and(|other| other.state.id != last.state.id) && !tried.contains(index)
     })
-}
-
-/// Notes what came of an attempt.
-pub(crate) fn note(exchange: &mut Exchange, peer: &Peer, outcome: Outcome) {
-    exchange.served_by = matches!(outcome, Outcome::Answered(_)).then_some(peer.state.key);
-    exchange.attempted(Attempt {
-        peer: peer.config.address,
-        outcome,
-    });
-}
-
-/// Notes an attempt without a response, also in the peer's vitals where it is to blame.
-pub(crate) fn note_failure(exchange: &mut Exchange, peer: &Peer, error: &AttemptError) {
-    note(exchange, peer, outcome_of(error.reason));
-    if (exchange.progress.as_ref()).is_some_and(|progress| progress.mismatched.get()) {
-        // The client's body was not the one that it had signed: the request was ended for that.
-        return;
-    }
-    let in_flight = exchange.in_flight.as_ref().and_then(Seat::in_flight);
-    record_failure(peer, error, in_flight, client_failed(exchange).is_some());
-}
-
-/// Notes in the peer's vitals what it is to blame for.
-pub(crate) fn record_failure(
-    peer: &Peer,
-    error: &AttemptError,
-    in_flight: Option<&InFlight>,
-    client_failed: bool,
-) {
-    if error.gave_up || error.late {
-        // The peer has not failed this request: who found it failing has said so, or its time was not over.
-        return;
-    }
-    let vitals = &peer.state.vitals;
-    if error.phase <= Phase::Handshake {
-        vitals.record_connect_failure(error.reason, error.message.as_str(), Instant::now());
-    } else if error.phase == Phase::Sent && !error.reused {
-        vitals.record_lost_request(error.reason, error.message.as_str());
-    }
-    if error.blames_peer() && !client_failed {
-        vitals.failed(&error.message, in_flight, Instant::now());
-    }
-}
-
-/// The client's own body failed: nobody upstream is to blame.
-fn client_failed(exchange: &Exchange) -> Option<Reject> {
-    exchange.progress.as_ref()?.fault().map(Reject::new)
-}
-
-/// No peer answered, or there was none to ask.
-pub(crate) fn unserved(
-    exchange: &mut Exchange,
-    upstream: &Upstream,
-    error: Option<&AttemptError>,
-) -> Reject {
-    exchange.in_flight = None;
-    let peers = report::reject_peers(upstream, exchange.explains());
-    let id = &upstream.config.id;
-    match (error, &upstream.config.problem) {
-        (Some(error), _) => {
-            let reject = Reject::new(error.reason).of_peers(id, peers);
-            match exchange.attempts.last() {
-                Some(attempt) if exchange.explains() => {
-                    reject.explaining(format!("{}: {}", attempt.peer, error.message))
-                }
-                _ => reject,
-            }
-        }
-        (None, Some(problem)) => Reject::from(problem).of_peers(id, peers),
-        (None, None) => Reject::new(Reason::NoEligiblePeer).of_peers(id, peers),
-    }
 }

@@ -18,7 +18,7 @@ pub struct ApiKeyAuth {
         length(min = 1, max = 128),
         regex(pattern = r"^[A-Za-z0-9!#$%&'*+\-.^`|~]+$")
     )]
-    #[x_kube(validation = Rule::new("!(self.lowerAscii() in ['host', 'cookie', 'content-length', 'transfer-encoding', 'connection', 'upgrade', 'te', 'trailer', 'keep-alive', 'proxy-connection', 'proxy-authorization', 'expect', 'http2-settings']) && !self.lowerAscii().startsWith('x-hale-') && !self.lowerAscii().startsWith('x-forwarded-')")
+    #[x_kube(validation = Rule::new("!(self.lowerAscii() in ['host', 'cookie', 'content-length', 'transfer-encoding', 'connection', 'upgrade', 'te', 'trailer', 'keep-alive', 'proxy-connection', 'proxy-authorization', 'proxy-authenticate', 'expect', 'http2-settings']) && !self.lowerAscii().startsWith('x-hale-') && !self.lowerAscii().startsWith('x-forwarded-')")
         .message("this header is not for an API key: Hale or the connection has it"))]
     pub header: Option<String>,
     /// The key is the value of this parameter of the query. Exactly one of `header`, `query` and `cookie`.

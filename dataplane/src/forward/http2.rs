@@ -2,19 +2,15 @@
 
 use std::{
     cell::RefCell,
-    io,
     pin::Pin,
     rc::{Rc, Weak},
-    task::{Context, Poll},
     time::Duration,
 };
 
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::oneshot,
-};
+use tokio::sync::oneshot;
+use tokio_util::io::InspectReader;
 
 use super::connect::Stream;
 use crate::{body::RequestBody, pool::Http2, worker::LocalExecutor};
@@ -25,6 +21,9 @@ use crate::{body::RequestBody, pool::Http2, worker::LocalExecutor};
 const PING_INTERVAL: Duration = Duration::from_secs(310);
 /// For the answer to a PING.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Tells when the first bytes have come from the peer.
+type Greeted = InspectReader<Box<dyn Stream>, Box<dyn FnMut(&[u8])>>;
 
 type Connection = http2::Connection<TokioIo<Greeted>, RequestBody, LocalExecutor>;
 
@@ -60,10 +59,16 @@ pub(super) enum Failed {
 /// burst of requests would open more than that.
 pub(super) async fn handshake_http2(stream: Box<dyn Stream>) -> Result<Opened, Failed> {
     let (greeted, greeting) = oneshot::channel();
-    let stream = Greeted {
+    let mut greeted = Some(greeted);
+    let stream: Greeted = InspectReader::new(
         stream,
-        greeted: Some(greeted),
-    };
+        Box::new(move |bytes| {
+            if let Some(greeted) = greeted.take_if(|_| !bytes.is_empty()) {
+                // Who asked may have gone away meanwhile.
+                let _ = greeted.send(());
+            }
+        }),
+    );
     let (sender, connection) = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .initial_stream_window_size(256 * 1024)
@@ -80,61 +85,6 @@ pub(super) async fn handshake_http2(stream: Box<dyn Stream>) -> Result<Opened, F
     }));
     greeting.await.map_err(|_| Failed::Closed)?;
     Ok(Opened { sender, streams })
-}
-
-/// Tells when the first bytes have come from the peer.
-struct Greeted {
-    stream: Box<dyn Stream>,
-    greeted: Option<oneshot::Sender<()>>,
-}
-
-impl AsyncRead for Greeted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if self.greeted.is_some()
-            && buffer.filled().len() > before
-            && let Some(greeted) = self.greeted.take()
-        {
-            // Who asked may have gone away meanwhile.
-            let _ = greeted.send(());
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Greeted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use hale_dataplane::config::{
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
@@ -339,12 +338,7 @@ pub(crate) async fn http2(
     lines: &str,
     frames: &[&'static str],
 ) -> Response<Bytes> {
-    let stream = TcpStream::connect(hale.address).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-    tokio::spawn(connection);
+    let mut sender = hale.http2().await;
     let uri = format!("http://shop.test{path}");
     let mut request = Request::builder().method("POST").uri(uri);
     for line in lines.lines() {

@@ -11,12 +11,10 @@ use hale_dataplane::{
 };
 use http::Request;
 use http_body_util::Full;
-use hyper::client::conn::http2::SendRequest;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
-    support::{Hale, Shop},
+    support::Shop,
     wire::{Recorder, body, get, read_until, status, talk, values},
 };
 
@@ -229,16 +227,6 @@ async fn a_rotated_password_counts_at_once() {
     assert_eq!(status(&talk(&hale, &new).await), "200");
 }
 
-pub(crate) async fn http2(hale: &Hale) -> SendRequest<Full<Bytes>> {
-    let stream = TcpStream::connect(hale.address).await.unwrap();
-    let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-    tokio::spawn(connection);
-    sender
-}
-
 pub(crate) fn http2_get(user: &str, password: &str) -> Request<Full<Bytes>> {
     Request::get("http://shop.test/")
         .header("authorization", credential(user, password))
@@ -250,7 +238,7 @@ pub(crate) fn http2_get(user: &str, password: &str) -> Request<Full<Bytes>> {
 async fn over_http2() {
     let recorder = Recorder::new().await;
     let hale = protected(&recorder, rules(vec![basic(FILE)])).serve();
-    let mut client = http2(&hale).await;
+    let mut client = hale.http2().await;
     let mut request = http2_get("apr1", "battery staple");
     request
         .headers_mut()
@@ -269,7 +257,7 @@ async fn over_http2() {
 async fn grpc_clients_are_told_in_grpc() {
     let recorder = Recorder::new().await;
     let hale = protected(&recorder, rules(vec![basic(FILE)])).serve();
-    let mut client = http2(&hale).await;
+    let mut client = hale.http2().await;
     let call = |credential: Option<String>| {
         let mut call = Request::post("http://shop.test/shop.Cart/Get")
             .header("content-type", "application/grpc+proto")

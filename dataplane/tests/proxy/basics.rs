@@ -4,8 +4,6 @@ use bytes::Bytes;
 use hale_dataplane::config::{Config, Protocol};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
 
 use crate::support::{Hale, Origin, Shop, request, text};
 
@@ -49,12 +47,7 @@ async fn http1_to_http2() {
 async fn http2_to_http1_and_back_with_many_streams() {
     let origin = Origin::http1(echo).await;
     let hale = Shop::of(&[origin.address]).serve();
-    let stream = TcpStream::connect(hale.address).await.unwrap();
-    let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-    tokio::spawn(connection);
+    let sender = hale.http2().await;
     let calls = (0..40).map(|number| {
         let mut sender = sender.clone();
         async move {

@@ -48,12 +48,7 @@ async fn a_response_may_be_silent_while_its_client_speaks() {
     shop.upstream.protocol = Protocol::Http2;
     shop.policy.timeouts.idle = Some(Duration::from_millis(1500));
     let hale = shop.serve();
-    let stream = TcpStream::connect(hale.address).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-    tokio::spawn(connection);
+    let mut sender = hale.http2().await;
     let (mut speak, words) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
     let request = Request::post("http://shop.test/").body(StreamBody::new(words));
     let response = sender.send_request(request.unwrap()).await.unwrap();

@@ -18,11 +18,7 @@ use hale_dataplane::config::{
 };
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::Full;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Hale, Origin, Shop, dead, header, policy, ready, request, text, until};
 

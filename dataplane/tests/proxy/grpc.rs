@@ -7,21 +7,10 @@ use hale_dataplane::config::{Config, Protocol};
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::{body::Incoming, client::conn::http2::SendRequest, service::service_fn};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
 
 use crate::support::{Hale, Origin, Shop, dead};
-
-async fn connect(hale: &Hale) -> SendRequest<Full<Bytes>> {
-    let stream = TcpStream::connect(hale.address).await.unwrap();
-    let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-    tokio::spawn(connection);
-    sender
-}
 
 fn call(path: &str) -> http::request::Builder {
     Request::post(format!("http://shop.test{path}"))
@@ -34,7 +23,7 @@ fn message() -> Full<Bytes> {
 }
 
 async fn send(hale: &Hale, request: Request<Full<Bytes>>) -> Response<Incoming> {
-    connect(hale).await.send_request(request).await.unwrap()
+    hale.http2().await.send_request(request).await.unwrap()
 }
 
 /// A gRPC server: the message back, and a status in trailers.

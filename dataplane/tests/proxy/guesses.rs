@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use hale_dataplane::config::{AuthMethod, Config, HostPattern, VirtualHost};
 use http::{Request, Response};
@@ -17,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    basic_auth::{FILE, basic, http2, http2_get, line, protected, rules},
+    basic_auth::{FILE, basic, http2_get, line, protected, rules},
     support::{Hale, Shop, until},
     wire::{Recorder, get, status},
 };
@@ -51,7 +52,7 @@ async fn guesses_that_do_not_fit_are_refused_and_those_of_who_left_forgotten() {
     let hale = Hale::start(half_open(&recorder, slow()));
     let threads = std::thread::available_parallelism().unwrap().get();
     let taken = (threads / 2).max(1) + 16;
-    let mut client = http2(&hale).await;
+    let mut client = hale.http2().await;
     let mut guesses = FuturesUnordered::new();
     for _ in 0..taken + 4 {
         guesses.push(client.send_request(http2_get("slow", "guess")));
@@ -100,7 +101,7 @@ async fn measured_unknown_users_take_as_long_as_wrong_passwords() {
         let text = String::from_utf8(FILE.to_vec()).unwrap();
         let own = text.lines().find(|line| line.starts_with(name)).unwrap();
         let hale = protected(&recorder, rules(vec![basic(own.as_bytes())])).serve();
-        let mut client = http2(&hale).await;
+        let mut client = hale.http2().await;
         let mut times = [Vec::new(), Vec::new()];
         for turn in 0..tries {
             // Names of the same length, each first in every other turn.
@@ -156,7 +157,7 @@ async fn measured_guesses_do_not_slow_an_open_route() {
         }
         statuses
     });
-    let mut client = http2(&hale).await;
+    let mut client = hale.http2::<Full<Bytes>>().await;
     let mut times = Vec::new();
     let mut tick = tokio::time::interval(Duration::from_millis(2));
     while !flood.is_finished() {

@@ -3,8 +3,6 @@
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Empty;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
 
 use crate::{
     support::{Hale, Shop},
@@ -155,12 +153,7 @@ async fn one_host_is_wanted_and_passed_on_as_written() {
 async fn http2_becomes_http1_with_one_host_and_one_cookie() {
     let recorder = Recorder::new().await;
     let hale = recorder.hale();
-    let stream = TcpStream::connect(hale.address).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-    tokio::spawn(connection);
+    let mut sender = hale.http2().await;
     let request = Request::get("http://shop.test/x?y")
         .header("cookie", "a=1")
         .header("cookie", "b=2")

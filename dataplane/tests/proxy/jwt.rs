@@ -21,11 +21,11 @@ use hale_dataplane::{
 };
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::{client::conn::http2::SendRequest, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use rustls_pki_types::PrivateKeyDer;
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::{Hale, Origin, Shop, request, text, until};
@@ -126,16 +126,6 @@ async fn good_tokens_pass_over_http1() {
     }
 }
 
-async fn http2(hale: &Hale) -> SendRequest<Full<Bytes>> {
-    let stream = TcpStream::connect(hale.address).await.unwrap();
-    let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-    tokio::spawn(connection);
-    sender
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn good_tokens_pass_over_http2_and_grpc() {
     let origin = Origin::http2(|request| async move {
@@ -150,7 +140,7 @@ async fn good_tokens_pass_over_http2_and_grpc() {
     shop.upstream.protocol = Protocol::Http2;
     protect(&mut shop, inline());
     let hale = shop.serve();
-    let mut sender = http2(&hale).await;
+    let mut sender = hale.http2::<Full<Bytes>>().await;
     for (method, kind) in [("GET", None), ("POST", Some("application/grpc"))] {
         for case in tokens()["valid"].as_array().unwrap() {
             let token = case["token"].as_str().unwrap();

@@ -20,7 +20,11 @@ use hale_dataplane::{
 };
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{
+    body::{Body, Incoming},
+    client::conn::http2::SendRequest,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -229,6 +233,22 @@ impl Hale {
         Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
     }
 
+    /// A connection of HTTP/2.
+    pub(crate) async fn http2<B>(&self) -> SendRequest<B>
+    where
+        B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+            + Send
+            + Unpin
+            + 'static,
+    {
+        let stream = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
+        let executor = TokioExecutor::new();
+        let opened = hyper::client::conn::http2::handshake(executor, stream).await;
+        let (sender, connection) = opened.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
     /// One request over HTTP/2 on a connection of its own.
     pub(crate) async fn send_http2(&self, mut request: Request<Full<Bytes>>) -> Response<Bytes> {
         let host = request.headers_mut().remove("host").unwrap();
@@ -236,12 +256,7 @@ impl Hale {
         uri.scheme = Some(http::uri::Scheme::HTTP);
         uri.authority = Some(host.to_str().unwrap().parse().unwrap());
         *request.uri_mut() = http::Uri::from_parts(uri).unwrap();
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-                .await
-                .unwrap();
-        tokio::spawn(connection);
+        let mut sender = self.http2().await;
         let response = sender.send_request(request).await.unwrap();
         let (parts, body) = response.into_parts();
         Response::from_parts(parts, body.collect().await.unwrap().to_bytes())

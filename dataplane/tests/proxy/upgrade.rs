@@ -14,7 +14,6 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    basic_auth::http2,
     support::{Hale, Origin, Shop, header, request, until},
     wire::read_until,
 };
@@ -36,7 +35,7 @@ async fn echo() -> Origin {
 
 /// Asks for a websocket over HTTP/2 (RFC 8441).
 async fn extended(hale: &Hale) -> Response<Incoming> {
-    let mut sender = http2(hale).await;
+    let mut sender = hale.http2::<Full<Bytes>>().await;
     // Clients may ask when they have seen the server's settings.
     let first = Request::get("http://shop.test/").body(Full::default());
     sender.send_request(first.unwrap()).await.unwrap();

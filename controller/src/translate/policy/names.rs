@@ -36,8 +36,10 @@ pub(super) fn token(field: &str, name: &str) -> Judged<String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -73,5 +75,64 @@ mod tests {
         assert!(header("f", "X-Forwarded-Port", Use::Question).is_err());
         assert!(header("f", "X-Forwarded-User", Use::Question).is_ok());
         assert!(header("f", "Authorization", Use::Credential).is_ok());
+    }
+
+    /// The rules about names of headers in a schema, each with the field that it is for.
+    fn rules<'v>(field: &'v str, value: &'v Value, found: &mut Vec<(&'v str, &'v str)>) {
+        match value {
+            Value::Object(entries) => {
+                for (name, entry) in entries {
+                    match entry.as_str() {
+                        Some(rule) if name == "rule" && rule.contains("lowerAscii() in [") => {
+                            found.push((field, rule));
+                        }
+                        _ if matches!(name.as_str(), "items" | "x-kubernetes-validations") => {
+                            rules(field, entry, found);
+                        }
+                        _ => rules(name, entry, found),
+                    }
+                }
+            }
+            Value::Array(entries) => {
+                for entry in entries {
+                    rules(field, entry, found);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn quoted<'r>(rule: &'r str, before: &str, after: char) -> impl Iterator<Item = &'r str> {
+        let lists = rule.split(before).skip(1);
+        let lists = lists.filter_map(move |list| Some(list.split_once(after)?.0));
+        lists.flat_map(|list| list.split('\'').skip(1).step_by(2))
+    }
+
+    #[test]
+    fn the_api_server_refuses_the_same_names() {
+        let crd = serde_json::to_value(hale_crds::crd()).unwrap();
+        let auth = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/auth";
+        let mut found = Vec::new();
+        rules("", crd.pointer(auth).unwrap(), &mut found);
+        let mut all: Vec<&str> = vec!["x-user", "x-hale-consumer", "x-forwarded-user"];
+        all.extend(found.iter().flat_map(|(_, rule)| quoted(rule, "in [", ']')));
+        let mut uses = Vec::new();
+        for (field, rule) in &found {
+            let listed: Vec<&str> = quoted(rule, "in [", ']').collect();
+            let what = match *field {
+                "requestHeaders" => Use::Question,
+                "responseHeaders" => Use::Answer,
+                "header" if listed.contains(&"authorization") => Use::Claim,
+                "header" => Use::Credential,
+                other => panic!("{other}"),
+            };
+            for name in &all {
+                let begins = |prefix| name.starts_with(prefix);
+                let refuses = listed.contains(name) || quoted(rule, "startsWith(", ')').any(begins);
+                assert_eq!(refuses, is_barred(name, what), "{field}: {name}");
+            }
+            uses.push(what);
+        }
+        assert_eq!(uses.len(), 4, "{uses:?}");
     }
 }

@@ -213,12 +213,7 @@ async fn one_policy_asks_so_many_questions_at_a_time() {
     let hale = asking.serve();
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..9 {
-        let stream = TcpStream::connect(hale.address).await.unwrap();
-        let (sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-                .await
-                .unwrap();
-        tokio::spawn(connection);
+        let sender = hale.http2().await;
         for _ in 0..128 {
             let mut sender = sender.clone();
             let question = Request::get("http://shop.test/").body(Full::<Bytes>::default());
