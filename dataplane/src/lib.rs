@@ -38,6 +38,8 @@ mod tunnel;
 
 mod balance;
 mod body;
+#[allow(dead_code)]
+mod fair;
 mod forward;
 mod hashing;
 pub mod health;
