@@ -263,6 +263,7 @@ pub(crate) fn outcome_of(reason: Reason) -> Outcome {
         Reason::UpstreamTimeout => Outcome::UpstreamTimeout,
         Reason::ProtocolError => Outcome::ProtocolError,
         Reason::Saturated => Outcome::Saturated,
+        Reason::Overloaded => Outcome::Overloaded,
         // Given up while it was waited for.
         Reason::NoEligiblePeer => Outcome::PeerFailed,
         _ => Outcome::UpstreamReset,

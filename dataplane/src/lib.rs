@@ -40,6 +40,7 @@ mod balance;
 mod body;
 #[allow(dead_code)]
 mod fair;
+mod fault;
 mod forward;
 mod hashing;
 pub mod health;

@@ -84,11 +84,13 @@ pub(crate) enum Outcome {
     PeerFailed,
     /// The client went away first.
     Cancelled,
+    /// Hale itself was at a limit: no connection could be tried, or it was ended by a limit of Hale's.
+    Overloaded,
 }
 
 impl Outcome {
     /// Every outcome; the position of each is its index in a shard.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Answered(0),
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -99,6 +101,7 @@ impl Outcome {
         Self::Saturated,
         Self::PeerFailed,
         Self::Cancelled,
+        Self::Overloaded,
     ];
 
     /// As label and in the access log; where there is a [`Reason`] for it, its code.
@@ -114,6 +117,7 @@ impl Outcome {
             Self::Saturated => Reason::Saturated.as_str(),
             Self::PeerFailed => "PeerFailed",
             Self::Cancelled => "Cancelled",
+            Self::Overloaded => Reason::Overloaded.as_str(),
         }
     }
 
@@ -129,6 +133,7 @@ impl Outcome {
             Self::Saturated => 7,
             Self::PeerFailed => 8,
             Self::Cancelled => 9,
+            Self::Overloaded => 10,
         }
     }
 }

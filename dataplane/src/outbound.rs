@@ -32,6 +32,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     config::{Protocol, Trust, UpstreamTls},
+    fault::{Fault, overslept},
     tls::{ClientTls, Roots},
 };
 
@@ -72,6 +73,29 @@ pub(crate) enum OutboundError {
     TooLarge(usize),
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
+    #[error("the look-up of the name took longer than {} ms", .0.as_millis())]
+    LookupTimeout(Duration),
+    #[error("Hale was too busy to wait for the answer")]
+    Late,
+}
+
+impl OutboundError {
+    /// What it says about the other side; `None` if that was not asked.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Url(_) | Self::NoAddress | Self::Address(..) => None,
+            Self::Lookup(_) | Self::LookupTimeout(_) | Self::Late => Some(Fault::Own),
+            Self::Connect(_, error) => Some(Fault::of(error)),
+            // A handshake that fails was answered.
+            Self::Tls(_, error) => Some(match Fault::of(error) {
+                Fault::Own => Fault::Own,
+                _ => Fault::Broken,
+            }),
+            Self::Http(error) => Some(Fault::of_http(error)),
+            Self::TooLarge(_) => Some(Fault::Broken),
+            Self::Timeout(_) => Some(Fault::Silent),
+        }
+    }
 }
 
 /// Asks one origin. Works on whichever runtime it is called on, and keeps a few connections.
@@ -132,7 +156,7 @@ impl Client {
             Ok(Response::from_parts(parts, body))
         })
         .await
-        .unwrap_or(Err(OutboundError::Timeout(limits.timeout)))
+        .unwrap_or_else(|_| Err(late(deadline, limits.timeout)))
     }
 
     /// The same for whom the head says all: nothing that becomes of the body makes it another answer, or none.
@@ -144,7 +168,7 @@ impl Client {
         let deadline = Instant::now() + limits.timeout;
         let (sender, answer) = timeout_at(deadline, self.send(question, limits))
             .await
-            .unwrap_or(Err(OutboundError::Timeout(limits.timeout)))?;
+            .unwrap_or_else(|_| Err(late(deadline, limits.timeout)))?;
         let (parts, rest) = answer.into_parts();
         self.idle.keep_after(sender, rest, limits.body);
         Ok(parts)
@@ -175,14 +199,24 @@ impl Client {
     }
 
     async fn connect(&self, limits: &Limits) -> Result<Sender, OutboundError> {
-        let mut last = OutboundError::NoAddress;
-        for address in self.addresses().await?.into_iter().take(ADDRESSES) {
+        // A look-up that is slow, which may be for others' names, leaves the origin half of the time at the least.
+        let half = limits.timeout / 2;
+        let addresses = timeout_at(Instant::now() + half, self.addresses()).await;
+        let addresses = addresses.unwrap_or(Err(OutboundError::LookupTimeout(half)))?;
+        let mut worst = None;
+        for address in addresses.into_iter().take(ADDRESSES) {
             match self.connect_to(address, limits).await {
                 Ok(sender) => return Ok(sender),
-                Err(error) => last = error,
+                // Only where all addresses are silent, the origin is.
+                Err(error) => {
+                    let silent = error.fault().is_some_and(Fault::is_silence);
+                    if !silent || worst.is_none() {
+                        worst = Some(error);
+                    }
+                }
             }
         }
-        Err(last)
+        Err(worst.unwrap_or(OutboundError::NoAddress))
     }
 
     /// Those that may be asked; an error if there is none.
@@ -248,6 +282,14 @@ where
     // Ends with the sender; what goes wrong is told to whoever waits for an answer.
     tokio::spawn(connection);
     Ok(sender)
+}
+
+/// The deadline passed.
+fn late(deadline: Instant, timeout: Duration) -> OutboundError {
+    match overslept(deadline) {
+        true => OutboundError::Late,
+        false => OutboundError::Timeout(timeout),
+    }
 }
 
 async fn read(body: Incoming, most: usize) -> Result<Bytes, OutboundError> {

@@ -42,14 +42,15 @@ pub(crate) fn record_failure(
     in_flight: Option<&InFlight>,
     client_failed: bool,
 ) {
-    if error.gave_up || error.late {
-        // The peer has not failed this request: who found it failing has said so, or its time was not over.
+    if error.gave_up || error.late || error.is_own() {
+        // The peer has not failed this request: who found it failing has said so, its time was not over, or the
+        // shortage was Hale's.
         return;
     }
     let vitals = &peer.state.vitals;
     if error.phase <= Phase::Handshake {
         vitals.record_connect_failure(error.reason, error.message.as_str(), Instant::now());
-    } else if error.phase == Phase::Sent && !error.reused {
+    } else if error.phase == Phase::Sent && !error.reused && !client_failed {
         vitals.record_lost_request(error.reason, error.message.as_str());
     }
     if error.blames_peer() && !client_failed {

@@ -1,6 +1,6 @@
 //! A new connection to a peer, with its handshakes.
 
-use std::{fmt::Display, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     admission::{ConnectionSeat, Seated},
+    fault::Fault,
     pool::Http1,
     reason::Reason,
     table::{Peer, Upstream},
@@ -36,7 +37,7 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// Opens a connection within its limit, TLS and HTTP handshakes included.
-pub(super) async fn connect<T, E: Display>(
+pub(super) async fn connect<T, E: Error + 'static>(
     waiting: &Waiting,
     upstream: &Upstream,
     peer: &Peer,
@@ -54,13 +55,9 @@ pub(super) async fn connect<T, E: Display>(
     };
     // Boxed: few requests open a connection, and each would carry the state of it.
     let open = Box::pin(async {
-        let stream = open(peer.config.address).await.map_err(|error| {
-            let reason = match error.kind() {
-                io::ErrorKind::TimedOut => Reason::ConnectTimeout,
-                _ => Reason::ConnectRefused,
-            };
-            AttemptError::new(Phase::Connect, reason, format!("connect: {error}"))
-        })?;
+        let stream = open(peer.config.address)
+            .await
+            .map_err(|error| AttemptError::connecting(&error))?;
         let stream = Seated::new(stream, seat);
         let stream: Box<dyn Stream> = match &upstream.tls {
             None => Box::new(stream),
@@ -72,8 +69,8 @@ pub(super) async fn connect<T, E: Display>(
                         .connect(name.clone(), stream)
                         .await
                         .map_err(|error| {
-                            AttemptError::new(
-                                Phase::Handshake,
+                            AttemptError::shaking_hands(
+                                Fault::of(&error),
                                 Reason::TlsError,
                                 format!("TLS handshake: {}", tls::handshake_words(&error, &name)),
                             )
@@ -82,8 +79,8 @@ pub(super) async fn connect<T, E: Display>(
             }
         };
         handshake(stream).await.map_err(|error| {
-            AttemptError::new(
-                Phase::Handshake,
+            AttemptError::shaking_hands(
+                Fault::of_http(&error),
                 Reason::ProtocolError,
                 format!("HTTP/2 handshake: {error}"),
             )

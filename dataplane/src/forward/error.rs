@@ -1,10 +1,12 @@
 //! How an attempt failed, and how far it had come.
 
+use std::io;
+
 use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
 use super::patience::Late;
-use crate::{body::RequestBody, reason::Reason, sanitize};
+use crate::{body::RequestBody, fault::Fault, reason::Reason, sanitize};
 
 /// How far an attempt came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +32,8 @@ pub(crate) struct AttemptError {
     pub(crate) gave_up: bool,
     /// The time that was over was not the peer's.
     pub(crate) late: bool,
+    /// The peer was not there, or sent nothing in the time that was its own.
+    pub(crate) silent: bool,
     /// The request, where it can be had back.
     pub(crate) request: Option<Request<RequestBody>>,
 }
@@ -43,8 +47,31 @@ impl AttemptError {
             reused: false,
             gave_up: false,
             late: false,
+            silent: false,
             request: None,
         })
+    }
+
+    /// No connection, because of an I/O error.
+    pub(super) fn connecting(error: &io::Error) -> Box<Self> {
+        let fault = Fault::of(error);
+        let reason = match fault {
+            Fault::Own => Reason::Overloaded,
+            Fault::Silent if error.kind() == io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+            _ => Reason::ConnectRefused,
+        };
+        let mut failed = Self::new(Phase::Connect, reason, format!("connect: {error}"));
+        failed.silent = fault.is_silence();
+        failed
+    }
+
+    /// A handshake failed; `reason` is for what the peer is to blame for.
+    pub(super) fn shaking_hands(fault: Fault, reason: Reason, message: String) -> Box<Self> {
+        let reason = match fault {
+            Fault::Own => Reason::Overloaded,
+            _ => reason,
+        };
+        Self::new(Phase::Handshake, reason, message)
     }
 
     /// On a connection that had carried requests before, or not.
@@ -68,14 +95,21 @@ impl AttemptError {
     }
 
     /// Whether it speaks against its peer. A connection that was closed for idleness does not, nor a
-    /// request that was given back, nor one that we gave up or whose client waits no longer.
+    /// request that was given back, nor one that we gave up or whose client waits no longer, nor a shortage of Hale.
     pub(crate) fn blames_peer(&self) -> bool {
         match self.phase {
-            _ if self.gave_up || self.late => false,
+            _ if self.gave_up || self.late || self.is_own() => false,
             Phase::Connect | Phase::Handshake => self.reason != Reason::Saturated,
             Phase::Unsent => false,
             Phase::Sent => !self.reused || self.reason != Reason::UpstreamReset,
         }
+    }
+}
+
+impl AttemptError {
+    /// Whether Hale itself could not do it: nothing is known of the peer.
+    pub(crate) fn is_own(&self) -> bool {
+        self.reason == Reason::Overloaded
     }
 }
 
@@ -101,11 +135,15 @@ pub(super) fn too_late(phase: Phase, late: Late) -> Box<AttemptError> {
     match late {
         Late::Peer(limit) if connecting => {
             let message = format!("no connection within {limit:?}");
-            AttemptError::new(phase, Reason::ConnectTimeout, message)
+            silent(AttemptError::new(phase, Reason::ConnectTimeout, message))
         }
         Late::Peer(limit) => {
             let message = format!("no response within {limit:?}");
-            AttemptError::new(phase, Reason::UpstreamTimeout, message)
+            silent(AttemptError::new(phase, Reason::UpstreamTimeout, message))
+        }
+        Late::Ourselves => {
+            let message = "Hale was too busy to wait for the peer".to_owned();
+            AttemptError::new(phase, Reason::Overloaded, message)
         }
         Late::Request => {
             let what = if connecting { "connection" } else { "response" };
@@ -117,15 +155,24 @@ pub(super) fn too_late(phase: Phase, late: Late) -> Box<AttemptError> {
     }
 }
 
+fn silent(mut error: Box<AttemptError>) -> Box<AttemptError> {
+    error.silent = true;
+    error
+}
+
 /// Time was over while another request was opening the connection. That one says what it found of the peer; those that
 /// wait may have waited for one whose client went away.
 pub(super) fn outwaited(late: Late) -> Box<AttemptError> {
     let mut error = match late {
         Late::Peer(_) => {
             let message = "no connection while it was waited for".to_owned();
-            AttemptError::new(Phase::Connect, Reason::ConnectTimeout, message)
+            silent(AttemptError::new(
+                Phase::Connect,
+                Reason::ConnectTimeout,
+                message,
+            ))
         }
-        Late::Request => too_late(Phase::Connect, late),
+        Late::Request | Late::Ourselves => too_late(Phase::Connect, late),
     };
     error.late = true;
     error
@@ -159,6 +206,8 @@ pub(super) fn classify(
                 (Phase::Unsent, Reason::UpstreamReset)
             } else if error.is_parse() || error.is_parse_status() {
                 (Phase::Sent, Reason::ProtocolError)
+            } else if Fault::of_http(&error) == Fault::Own {
+                (Phase::Sent, Reason::Overloaded)
             } else {
                 (Phase::Sent, Reason::UpstreamReset)
             };
@@ -192,7 +241,8 @@ fn refused_stream(error: &hyper::Error) -> bool {
         })
 }
 
-/// Why a response broke off, if that speaks against its peer: who takes a single stream back has a reason.
+/// Why a response broke off, if that speaks against its peer: who takes a single stream back has a reason, and a
+/// limit of Hale's own is none of the peer's doing.
 pub(crate) fn broke_off(error: &hyper::Error) -> Option<String> {
     let source = std::error::Error::source(error);
     let taken_back = source
@@ -201,7 +251,8 @@ pub(crate) fn broke_off(error: &hyper::Error) -> Option<String> {
             let calm = [h2::Reason::NO_ERROR, h2::Reason::CANCEL];
             error.is_reset() && error.reason().is_some_and(|reason| calm.contains(&reason))
         });
-    (!taken_back).then(|| describe(error))
+    let blames = !taken_back && Fault::of_http(error) != Fault::Own;
+    blames.then(|| describe(error))
 }
 
 fn describe(error: &hyper::Error) -> String {

@@ -49,7 +49,7 @@ impl StreamLimit {
 /// Why there is no connection of HTTP/2.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failed {
-    #[error("{0}")]
+    #[error(transparent)]
     Hyper(#[from] hyper::Error),
     #[error("the connection was closed before the peer's SETTINGS")]
     Closed,

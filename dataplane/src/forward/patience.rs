@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     body::Progress,
+    fault::overslept,
     table::{Concern, Peer, Upstream},
 };
 
@@ -72,6 +73,8 @@ pub(super) enum Late {
     Peer(Duration),
     /// The request's own.
     Request,
+    /// Nobody's: this thread looked much later than it was to.
+    Ourselves,
 }
 
 /// What comes of it within the peer's limit and before the request's deadline; or the one of the two that was first.
@@ -88,7 +91,10 @@ pub(super) async fn within<F: Future>(
         (None, None) => return Ok(future.await),
     };
     let output = tokio::time::timeout_at(until, future).await;
-    output.map_err(|_| late)
+    output.map_err(|_| match late {
+        Late::Peer(_) if overslept(until) => Late::Ourselves,
+        late => late,
+    })
 }
 
 #[cfg(test)]

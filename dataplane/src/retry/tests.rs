@@ -39,6 +39,7 @@ fn error(phase: Phase, reason: Reason, reused: bool) -> AttemptError {
         reused,
         gave_up: false,
         late: false,
+        silent: false,
         request: unsent.then(|| Request::new(RequestBody::empty())),
     }
 }

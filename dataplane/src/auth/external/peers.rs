@@ -15,6 +15,7 @@ use crate::{
     config::Protocol,
     exchange::outcome_of,
     forward::{self, AttemptError, Limits, Patience, Phase},
+    health::explain,
     metrics::Outcome,
     reason::Reason,
     report,
@@ -53,12 +54,17 @@ async fn attempts(
     deadline: Instant,
 ) -> Result<response::Parts, NoAnswer> {
     let mut current = Current::Route(upstream);
+    let limit = deadline.saturating_duration_since(Instant::now());
     let mut tried = Vec::new();
     let mut last: Option<Box<AttemptError>> = None;
-    for number in 0..TRIES {
+    // Whether all that were asked were silent: one that was there, or could not be tried, may have said no.
+    let mut silent = true;
+    let mut crowded = false;
+    let mut number = 0;
+    while number < TRIES {
         let ask = Ask {
             same_peer: last.as_deref().is_some_and(says_nothing),
-            trial: number == 0,
+            trial: number == 0 && !crowded,
             repeatable: true,
             wish: Wish::default(),
             fresh: if number == 0 {
@@ -86,34 +92,62 @@ async fn attempts(
             upstream.metrics.retry();
         }
         let fresh = ask.fresh;
-        match attempt(
-            worker, &upstream, peer, seat, &tried, question, fresh, deadline,
+        let mut error = match attempt(
+            worker, &upstream, peer, seat, &tried, question, fresh, deadline, limit,
         )
         .await?
         {
             Ok(answer) => return Ok(answer),
-            Err(error) => {
-                let again =
-                    error.unsent() || error.reason == Reason::UpstreamReset || error.gave_up;
-                last = Some(error);
-                if !again {
-                    break;
-                }
-            }
+            Err(error) => error,
+        };
+        if error.saturated().is_some() {
+            // Another request took the room: this one waits for its turn.
+            crowded = true;
+            continue;
         }
+        silent &= error.silent && !error.late;
+        let again = error.unsent() || error.reason == Reason::UpstreamReset || error.gave_up;
+        last = Some(error);
         tried.push(index);
+        number += 1;
+        if !again || Instant::now() >= deadline {
+            break;
+        }
     }
     Err(match last {
-        None => NoAnswer::Silent(no_peer(&current)),
-        Some(error) if is_silence(&error) => NoAnswer::Silent(error.message),
+        None if is_absent(&current) => NoAnswer::Silent(no_peer(&current)),
+        None => NoAnswer::Impossible(no_peer(&current)),
+        Some(error) if silent => NoAnswer::Silent(error.message),
+        Some(error) if error.is_own() => NoAnswer::Overloaded(error.message),
         Some(error) => NoAnswer::Impossible(error.message),
     })
 }
 
-/// Whether nobody was there, or nobody spoke in time. A peer that took the question and broke off was there, and the
-/// request may be what it broke off for.
-fn is_silence(error: &AttemptError) -> bool {
-    error.unsent() || error.gave_up || error.reason == Reason::UpstreamTimeout
+/// Whether a peer that was asked at `began` had half of the question's time at the least. The rest went by while the
+/// question waited for room, and its silence says nothing.
+fn had_time(began: Instant, deadline: Instant, limit: Duration) -> bool {
+    deadline.saturating_duration_since(began) >= limit / 2
+}
+
+/// Whether nobody is there to ask: Kubernetes knows of no pod that serves, or each that it knows of was silent when it
+/// was last checked or asked. A peer that is out for an answer, which a client may have provoked, is there.
+fn is_absent(upstream: &Upstream) -> bool {
+    let unreachable =
+        |reason: Reason| matches!(reason, Reason::ConnectRefused | Reason::ConnectTimeout);
+    let silent = |peer: &Peer| {
+        let vitals = &peer.state.vitals;
+        match explain(upstream.health(peer), peer.config.readiness, vitals).reason {
+            Some(Reason::NotReady | Reason::Terminating) => true,
+            Some(Reason::ActiveCheckFailed | Reason::Ejected) => {
+                let refused = vitals.connect_failure();
+                let lost = vitals.lost_requests();
+                refused.is_some_and(|(_, failure)| unreachable(failure.reason))
+                    || lost.is_some_and(|lost| lost.reason == Reason::UpstreamTimeout)
+            }
+            _ => false,
+        }
+    };
+    upstream.peers.iter().all(silent)
 }
 
 /// Whether a connection failed for no fault of its peer.
@@ -131,10 +165,12 @@ async fn attempt(
     question: &Question,
     fresh: Duration,
     deadline: Instant,
+    limit: Duration,
 ) -> Result<Result<response::Parts, Box<AttemptError>>, NoAnswer> {
     let request = request(upstream, question)
         .ok_or_else(|| NoAnswer::Impossible("its name cannot be sent".to_owned()))?;
     let left = deadline.saturating_duration_since(Instant::now());
+    let had_time = had_time(Instant::now(), deadline, limit);
     let limits = Limits {
         connect: Some(left.min(CONNECT)),
         head: Some(left),
@@ -161,7 +197,13 @@ async fn attempt(
             lease.release_after(body);
             Ok(parts)
         }
-        Err(error) => {
+        Err(mut error) => {
+            // It waited for room for so long that the peer had little time.
+            error.late |= !had_time
+                && matches!(
+                    error.reason,
+                    Reason::ConnectTimeout | Reason::UpstreamTimeout
+                );
             upstream.metrics.attempt(outcome_of(error.reason));
             record_failure(peer, &error, seat.in_flight(), false);
             Err(error)

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use http::response;
 
 use super::{NoAnswer, question::Question};
-use crate::outbound::{Client, Limits, OutboundError};
+use crate::{
+    fault::Fault,
+    outbound::{Client, Limits},
+};
 
 /// Heads are as large as those of peers.
 const HEAD: usize = 64 * 1024;
@@ -27,13 +30,10 @@ pub(super) async fn ask(
     };
     match client.ask_head(question.plain(Bytes::new()), &limits).await {
         Ok(head) => Ok(head),
-        Err(
-            error @ (OutboundError::Lookup(_)
-            | OutboundError::NoAddress
-            | OutboundError::Connect(..)
-            | OutboundError::Tls(..)
-            | OutboundError::Timeout(_)),
-        ) => Err(NoAnswer::Silent(error.to_string())),
-        Err(error) => Err(NoAnswer::Impossible(error.to_string())),
+        Err(error) => Err(match error.fault() {
+            Some(fault) if fault.is_silence() => NoAnswer::Silent(error.to_string()),
+            Some(Fault::Own) => NoAnswer::Overloaded(error.to_string()),
+            _ => NoAnswer::Impossible(error.to_string()),
+        }),
     }
 }

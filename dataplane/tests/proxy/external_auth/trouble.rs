@@ -233,3 +233,61 @@ async fn one_policy_asks_so_many_questions_at_a_time() {
     }
     assert_eq!(hale.send(get(&[])).await.status(), 200);
 }
+
+/// A name that has no address says nothing about the service, nor does a handshake that fails, which was answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_silence_of_the_service_opens() {
+    let judge = Judge::saying(ok).await;
+    let port = judge.origin.address.port();
+    for url in [
+        "http://nowhere.invalid/".to_owned(),
+        // It speaks no TLS.
+        format!("https://localhost:{port}/"),
+        // A broadcast address, to which the kernel refuses connections itself.
+        "http://255.255.255.255/".to_owned(),
+    ] {
+        let mut asking = Asking::peers(&[]).await;
+        asking.external.service = ExternalService::Url(url.clone());
+        asking.external.fail_open = true;
+        let answer = asking.serve().send(get(&[])).await;
+        assert_eq!(answer.status(), 503, "{url}");
+    }
+    assert_eq!(judge.questions(), 0);
+}
+
+/// A pod that refuses the stream, or says goodbye, is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_refuses_streams_was_there() {
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const REFUSED: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 7];
+    const GOAWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    for frame in [REFUSED, GOAWAY] {
+        let refusing = Origin::raw(move |mut stream, _| async move {
+            stream.write_all(SETTINGS).await.unwrap();
+            // Preface, SETTINGS and more: it takes the question's head before it answers.
+            let (mut read, mut buffer) = (Vec::new(), [0; 1024]);
+            while !read
+                .windows(9)
+                .any(|head| head[3] == 1 && head[5..] == [0, 0, 0, 1])
+            {
+                match stream.read(&mut buffer).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(length) => read.extend_from_slice(&buffer[..length]),
+                }
+            }
+            stream.write_all(frame).await.unwrap();
+            while stream
+                .read(&mut buffer)
+                .await
+                .is_ok_and(|length| length > 0)
+            {}
+        })
+        .await;
+        let mut asking = Asking::peers(&[refusing.address]).await;
+        asking.judges.protocol = Protocol::Http2;
+        asking.external.fail_open = true;
+        let hale = asking.serve();
+        let answer = hale.send(get(&[])).await;
+        assert_eq!(answer.status(), 503, "{frame:?}");
+    }
+}
