@@ -129,6 +129,9 @@ pub struct CheckReport {
     pub message: String,
     /// How many checks in a row have had this result.
     pub in_a_row: u32,
+    /// Whether the peer refused the connection, or sent nothing in time.
+    #[serde(skip)]
+    pub silent: bool,
 }
 
 /// Why a peer is ejected, and until when.

@@ -20,7 +20,10 @@ use super::{
     prober::ProbeTarget,
     tcp_check,
 };
-use crate::config::{ActiveCheck, CheckKind, TcpCheck};
+use crate::{
+    config::{ActiveCheck, CheckKind, TcpCheck},
+    fault::{Fault, overslept},
+};
 
 #[cfg(test)]
 pub(super) use connection::USES;
@@ -51,8 +54,24 @@ pub(super) struct Outcome {
     pub(super) pass: bool,
     /// `GET /healthz: HTTP 503, want 200-399`.
     pub(super) message: String,
-    /// Whether it showed that the peer takes connections.
+    /// What it showed besides.
+    pub(super) signs: Signs,
+}
+
+/// What a check shows besides its result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Signs {
+    /// The peer takes connections.
     pub(super) connected: bool,
+    /// Why there is no connection.
+    pub(super) fault: Option<Fault>,
+}
+
+impl Signs {
+    /// Whether Hale itself could not make the check: it says nothing about the peer.
+    pub(super) fn is_own(&self) -> bool {
+        self.fault == Some(Fault::Own)
+    }
 }
 
 /// What a check needs to know of its moment.
@@ -96,19 +115,11 @@ impl Checker {
 
 impl Check for Checker {
     async fn check(&mut self, plan: &Plan, target: &ProbeTarget, deadline: Deadline) -> Outcome {
-        let mut connected = false;
+        let mut signs = Signs::default();
         let result = match &plan.kind {
-            PlanKind::Http(http) => {
-                self.http
-                    .check(http, target, deadline, &mut connected)
-                    .await
-            }
-            PlanKind::Tcp(tcp) => tcp_check::check(tcp, target, deadline, &mut connected).await,
-            PlanKind::Grpc(grpc) => {
-                self.grpc
-                    .check(grpc, target, deadline, &mut connected)
-                    .await
-            }
+            PlanKind::Http(http) => self.http.check(http, target, deadline, &mut signs).await,
+            PlanKind::Tcp(tcp) => tcp_check::check(tcp, target, deadline, &mut signs).await,
+            PlanKind::Grpc(grpc) => self.grpc.check(grpc, target, deadline, &mut signs).await,
             PlanKind::Impossible(words) => Err(words.clone()),
         };
         let (pass, words) = match result {
@@ -118,7 +129,7 @@ impl Check for Checker {
         Outcome {
             pass,
             message: plan.say(target, &words),
-            connected,
+            signs,
         }
     }
 
@@ -182,11 +193,23 @@ impl Deadline {
 pub(super) async fn connect(
     address: std::net::SocketAddr,
     deadline: Deadline,
+    signs: &mut Signs,
 ) -> Result<TcpStream, String> {
-    let stream = deadline
-        .within("connection", TcpStream::connect(address))
-        .await?
-        .map_err(|error| io_words(&error))?;
+    let connected = deadline.within("connection", TcpStream::connect(address));
+    let stream = match connected.await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            signs.fault = Some(Fault::of(&error));
+            return Err(io_words(&error));
+        }
+        Err(words) => {
+            signs.fault = Some(match overslept(deadline.at) {
+                true => Fault::Own,
+                false => Fault::Silent,
+            });
+            return Err(words);
+        }
+    };
     // Costs latency alone where it fails.
     let _ = stream.set_nodelay(true);
     Ok(stream)

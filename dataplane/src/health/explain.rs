@@ -204,6 +204,7 @@ mod tests {
             pass,
             message: message.into(),
             in_a_row,
+            silent: false,
         });
     }
 

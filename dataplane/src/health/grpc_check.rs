@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
 use super::{
-    check::{Deadline, Failure, Keeper, Kept, READ_LIMIT, Wire, quote},
+    check::{Deadline, Failure, Keeper, Kept, READ_LIMIT, Signs, Wire, quote},
     prober::ProbeTarget,
 };
 use crate::config::GrpcCheck;
@@ -136,7 +136,7 @@ impl GrpcChecker {
         plan: &GrpcPlan,
         target: &ProbeTarget,
         deadline: Deadline,
-        connected: &mut bool,
+        signs: &mut Signs,
     ) -> Result<String, String> {
         if let Some(kept) = self.keeper.take(target) {
             match self.exchange(kept, plan, target, deadline).await {
@@ -145,8 +145,8 @@ impl GrpcChecker {
                 Err(Failure::Broken(_)) => {}
             }
         }
-        let fresh = Keeper::open(target, Wire::Http2, deadline).await?;
-        *connected = true;
+        let fresh = Keeper::open(target, Wire::Http2, deadline, signs).await?;
+        signs.connected = true;
         self.exchange(fresh, plan, target, deadline)
             .await
             .map_err(Failure::words)

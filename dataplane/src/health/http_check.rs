@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    check::{Deadline, Failure, Keeper, Kept, READ_LIMIT, Wire, quote},
+    check::{Deadline, Failure, Keeper, Kept, READ_LIMIT, Signs, Wire, quote},
     prober::ProbeTarget,
 };
 use crate::config::{BodyMatch, HttpCheck, StatusRange};
@@ -188,7 +188,7 @@ impl HttpChecker {
         plan: &HttpPlan,
         target: &ProbeTarget,
         deadline: Deadline,
-        connected: &mut bool,
+        signs: &mut Signs,
     ) -> Result<String, String> {
         if let Some(kept) = self.keeper.take(target) {
             match self.exchange(kept, plan, target, deadline).await {
@@ -197,8 +197,8 @@ impl HttpChecker {
                 Err(Failure::Broken(_)) => {}
             }
         }
-        let fresh = Keeper::open(target, Wire::Traffic, deadline).await?;
-        *connected = true;
+        let fresh = Keeper::open(target, Wire::Traffic, deadline, signs).await?;
+        signs.connected = true;
         self.exchange(fresh, plan, target, deadline)
             .await
             .map_err(Failure::words)

@@ -7,7 +7,7 @@ use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{
-    check::{Deadline, READ_LIMIT, connect, io_words, quote, shake_hands},
+    check::{Deadline, READ_LIMIT, Signs, connect, io_words, quote, shake_hands},
     prober::ProbeTarget,
 };
 use crate::config::TcpCheck;
@@ -17,17 +17,17 @@ pub(super) async fn check(
     check: &TcpCheck,
     target: &ProbeTarget,
     deadline: Deadline,
-    connected: &mut bool,
+    signs: &mut Signs,
 ) -> Result<String, String> {
-    let stream = connect(target.address, deadline).await?;
+    let stream = connect(target.address, deadline, signs).await?;
     match &target.tls {
         None => {
-            *connected = true;
+            signs.connected = true;
             converse(check, stream, deadline, "connected").await
         }
         Some(config) => {
-            let stream = shake_hands(target, Arc::clone(config), stream, deadline).await?;
-            *connected = true;
+            let stream = shake_hands(target, Arc::clone(config), stream, deadline, signs).await?;
+            signs.connected = true;
             converse(check, stream, deadline, "TLS handshake made").await
         }
     }

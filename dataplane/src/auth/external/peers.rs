@@ -138,7 +138,8 @@ fn is_absent(upstream: &Upstream) -> bool {
         let vitals = &peer.state.vitals;
         match explain(upstream.health(peer), peer.config.readiness, vitals).reason {
             Some(Reason::NotReady | Reason::Terminating) => true,
-            Some(Reason::ActiveCheckFailed | Reason::Ejected) => {
+            Some(Reason::ActiveCheckFailed) => vitals.last_check().is_some_and(|last| last.silent),
+            Some(Reason::Ejected) => {
                 let refused = vitals.connect_failure();
                 let lost = vitals.lost_requests();
                 refused.is_some_and(|(_, failure)| unreachable(failure.reason))

@@ -24,8 +24,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{Deadline, connect, io_cause, io_words};
-use crate::{config::Protocol, health::ProbeTarget, tls};
+use super::{Deadline, Signs, connect, io_cause, io_words};
+use crate::{config::Protocol, fault::Fault, health::ProbeTarget, tls};
 
 /// Checks on one connection, before a new one must show that the peer still takes connections.
 pub(in crate::health) const USES: u32 = 16;
@@ -98,9 +98,10 @@ impl Keeper {
         target: &ProbeTarget,
         wire: Wire,
         deadline: Deadline,
+        signs: &mut Signs,
     ) -> Result<Kept, String> {
         Ok(Kept {
-            connection: Connection::open(target, wire, deadline).await?,
+            connection: Connection::open(target, wire, deadline, signs).await?,
             uses: 0,
             permit: None,
         })
@@ -156,8 +157,13 @@ impl Drop for Connection {
 
 impl Connection {
     /// Connects, and shakes hands where the target wants TLS.
-    async fn open(target: &ProbeTarget, wire: Wire, deadline: Deadline) -> Result<Self, String> {
-        let stream = connect(target.address, deadline).await?;
+    async fn open(
+        target: &ProbeTarget,
+        wire: Wire,
+        deadline: Deadline,
+        signs: &mut Signs,
+    ) -> Result<Self, String> {
+        let stream = connect(target.address, deadline, signs).await?;
         let prior_knowledge = wire == Wire::Http2 || target.protocol == Protocol::Http2;
         match &target.tls {
             None => Self::over(stream, prior_knowledge, prior_knowledge, deadline).await,
@@ -166,7 +172,7 @@ impl Connection {
                 if wire == Wire::Http2 {
                     Arc::make_mut(&mut config).alpn_protocols = vec![b"h2".to_vec()];
                 }
-                let stream = shake_hands(target, config, stream, deadline).await?;
+                let stream = shake_hands(target, config, stream, deadline, signs).await?;
                 let offered = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 if prior_knowledge && !offered {
                     return Err("TLS: the peer does not offer h2".into());
@@ -264,12 +270,16 @@ pub(in crate::health) async fn shake_hands(
     config: Arc<rustls::ClientConfig>,
     stream: TcpStream,
     deadline: Deadline,
+    signs: &mut Signs,
 ) -> Result<TlsStream<TcpStream>, String> {
     let handshake = TlsConnector::from(config).connect(target.server_name.clone(), stream);
     deadline
         .within("TLS handshake", Box::pin(handshake))
         .await?
-        .map_err(|error| format!("TLS: {}", tls::handshake_words(&error, &target.server_name)))
+        .map_err(|error| {
+            signs.fault = Some(Fault::of(&error));
+            format!("TLS: {}", tls::handshake_words(&error, &target.server_name))
+        })
 }
 
 /// What hyper says, as people say it.

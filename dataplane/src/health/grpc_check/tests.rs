@@ -131,12 +131,12 @@ impl Asker {
 
     /// `+` or `-` and the words, and `*` where a new connection was made.
     async fn ask(&mut self, deadline: Deadline) -> String {
-        let mut connected = false;
+        let mut signs = Signs::default();
         let result = self
             .checker
-            .check(&self.plan, &self.target, deadline, &mut connected)
+            .check(&self.plan, &self.target, deadline, &mut signs)
             .await;
-        let star = if connected { "*" } else { "" };
+        let star = if signs.connected { "*" } else { "" };
         match result {
             Ok(words) => format!("{star}+ {words}"),
             Err(words) => format!("{star}- {words}"),

@@ -184,6 +184,16 @@ async fn check(
     pulse.begin(vitals.answers(), started);
     let deadline = Deadline::after(plan.check.timeout, started);
     let outcome = checker.check(plan, target, deadline).await;
+    if outcome.signs.is_own() {
+        // Neither the verdict nor what is known of the peer changes.
+        tracing::debug!(
+            upstream = %target.key.upstream,
+            peer = %target.key.address,
+            message = outcome.message,
+            "Hale could not make an active check",
+        );
+        return;
+    }
     let took = started.elapsed();
     if took < plan.check.timeout {
         vitals.speaks();
@@ -191,6 +201,10 @@ async fn check(
         vitals.fell_silent(vitals.answers());
         common.tell(target);
     }
+    let silent = match outcome.signs.fault {
+        Some(fault) => fault.is_silence(),
+        None => !outcome.pass && took >= plan.check.timeout,
+    };
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let at = Timestamp::now();
     let transition = threshold.record(outcome.pass);
@@ -200,9 +214,10 @@ async fn check(
         pass: outcome.pass,
         message: outcome.message,
         in_a_row: threshold.in_a_row(),
+        silent,
     });
     target.counters.count(outcome.pass);
-    if outcome.pass && outcome.connected && target.address == target.key.address {
+    if outcome.pass && outcome.signs.connected && target.address == target.key.address {
         vitals.record_success();
     }
     if let Some(transition) = transition

@@ -15,9 +15,10 @@ use tokio::time::{sleep, timeout};
 use super::*;
 use crate::{
     config::{CheckKind, Initial, Percent, TcpCheck},
+    fault::Fault,
     health::{
         Verdict,
-        check::{Check, Deadline, Outcome},
+        check::{Check, Deadline, Outcome, Signs},
         origin::{Act, Origin, answer, refusing, target},
         testing,
     },
@@ -29,7 +30,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// What a scripted check was asked, and when.
 #[derive(Clone, Default)]
 struct Script {
-    results: Arc<Mutex<VecDeque<bool>>>,
+    results: Arc<Mutex<VecDeque<char>>>,
     asked: Arc<Mutex<Vec<Instant>>>,
     takes: Duration,
     under_way: Arc<AtomicU64>,
@@ -37,7 +38,7 @@ struct Script {
 }
 
 impl Script {
-    /// `+` passes, `-` fails; `+` for ever after.
+    /// `+` passes, `-` fails, `!` cannot be made; `+` for ever after.
     fn new(results: &str) -> Self {
         let script = Self::default();
         script.then(results);
@@ -46,7 +47,7 @@ impl Script {
 
     fn then(&self, results: &str) {
         let mut queue = self.results.lock().unwrap();
-        queue.extend(results.chars().map(|c| c == '+'));
+        queue.extend(results.chars());
     }
 
     /// Milliseconds from `start` at which checks started.
@@ -64,11 +65,15 @@ impl Check for Script {
         self.most.fetch_max(under_way, Ordering::SeqCst);
         sleep(self.takes).await;
         self.under_way.fetch_sub(1, Ordering::SeqCst);
-        let pass = self.results.lock().unwrap().pop_front().unwrap_or(true);
+        let result = self.results.lock().unwrap().pop_front().unwrap_or('+');
+        let pass = result == '+';
         Outcome {
             pass,
             message: format!("GET /healthz: {pass}"),
-            connected: true,
+            signs: Signs {
+                connected: result != '!',
+                fault: (result == '!').then_some(Fault::Own),
+            },
         }
     }
 
@@ -258,6 +263,19 @@ async fn nothing_new_disturbs_nothing() {
     bench.assign(|_| {});
     assert_eq!(bench.at(2500).await, (Verdict::Pass, 1, 1));
     assert_eq!(bench.script.asked(bench.start), [0, 1000, 2000]);
+}
+
+/// No file descriptor, no port: what is known of the peer stays, and failures before and after are in a row.
+#[tokio::test(start_paused = true)]
+async fn a_check_that_hale_cannot_make_says_nothing_about_the_peer() {
+    let script = Script::new("+--!!!!!-");
+    let mut bench = Bench::new(script, every_second(), Readiness::Ready);
+    assert_eq!(bench.at(500).await, (Verdict::Pass, 1, 1));
+    assert_eq!(bench.at(2500).await, (Verdict::Pass, 0, 2));
+    let last = bench.vitals.last_check();
+    assert_eq!(bench.at(7500).await, (Verdict::Pass, 0, 2));
+    assert_eq!(bench.vitals.last_check(), last);
+    assert_eq!(bench.at(8500).await, (Verdict::Fail, 1, 3));
 }
 
 #[tokio::test(start_paused = true)]

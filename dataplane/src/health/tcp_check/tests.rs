@@ -55,12 +55,12 @@ fn plain(address: SocketAddr) -> ProbeTarget {
 }
 
 async fn ask_target(wanted: &TcpCheck, at: &ProbeTarget, deadline: Deadline) -> (String, bool) {
-    let mut connected = false;
-    let words = match check(wanted, at, deadline, &mut connected).await {
+    let mut signs = Signs::default();
+    let words = match check(wanted, at, deadline, &mut signs).await {
         Ok(words) => format!("+ {words}"),
         Err(words) => format!("- {words}"),
     };
-    (words, connected)
+    (words, signs.connected)
 }
 
 #[tokio::test]
