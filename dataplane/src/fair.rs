@@ -157,7 +157,9 @@ pub(crate) struct Queue<T, M, J> {
     shares: Shares<T, M>,
     tenants: HashMap<T, Waiting<M, J>>,
     clock: u64,
+    /// Orders arrivals and turns.
     next: u64,
+    entered: u64,
 }
 
 #[derive(Debug)]
@@ -198,6 +200,7 @@ impl<T: Clone + Eq + Hash, M: Clone + Eq + Hash, J> Queue<T, M, J> {
             tenants: HashMap::new(),
             clock: 0,
             next: 0,
+            entered: 0,
         }
     }
 
@@ -208,7 +211,7 @@ impl<T: Clone + Eq + Hash, M: Clone + Eq + Hash, J> Queue<T, M, J> {
 
     /// Jobs that ever entered.
     pub(crate) fn entered(&self) -> u64 {
-        self.next
+        self.entered
     }
 
     /// Jobs of one holder that wait.
@@ -231,6 +234,7 @@ impl<T: Clone + Eq + Hash, M: Clone + Eq + Hash, J> Queue<T, M, J> {
         }
         let number = self.next;
         self.next += 1;
+        self.entered += 1;
         let joins = |clock: u64| Turn {
             round: clock + 1,
             order: number,

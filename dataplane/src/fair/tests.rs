@@ -142,7 +142,7 @@ proptest! {
         steps in proptest::collection::vec((0_u8..4, 0_u32..4, 0_u8..4), 0..200)
     ) {
         let mut queue = Queue::new(8);
-        let (mut entered, mut left, mut tickets) = (0, 0, Vec::new());
+        let (mut entered, mut left, mut tickets) = (0_usize, 0_usize, Vec::new());
         for (tenant, member, step) in steps {
             match step {
                 0 | 1 => if let Ok(new) = queue.push(Holder::new(tenant, member), ()) {
@@ -157,6 +157,7 @@ proptest! {
             }
             prop_assert!(queue.len() <= 8);
             prop_assert_eq!(queue.len(), entered - left);
+            prop_assert_eq!(queue.entered(), u64::try_from(entered).unwrap());
         }
         while queue.pop().is_some() {
             left += 1;
