@@ -68,6 +68,23 @@ pub(crate) struct AuthGuard {
     hidden: Places,
 }
 
+/// What methods have learnt that outlives the policies. Goes from table to table.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// Signatures that were taken.
+    pub(crate) signatures: access_key::Memory,
+    /// Passwords that were right.
+    pub(crate) passwords: basic::Memory,
+}
+
+impl Memory {
+    /// Forgets what no policy asks for and what is too old to matter. `now` is in seconds of Unix time.
+    pub(crate) fn sweep(&self, now: i64) {
+        self.signatures.sweep(now);
+        self.passwords.sweep();
+    }
+}
+
 /// What methods read. Nothing in it was changed since it arrived, but for `path`.
 pub(crate) struct Asked<'a> {
     pub(crate) method: &'a HttpMethod,
@@ -212,11 +229,7 @@ pub(crate) async fn check(
 
 impl AuthGuard {
     /// Compiles the rules; what `old` has learnt is kept where the method is the same.
-    pub(crate) fn compile(
-        rules: &Arc<AuthRules>,
-        memory: &access_key::Memory,
-        old: Option<&Self>,
-    ) -> Self {
+    pub(crate) fn compile(rules: &Arc<AuthRules>, memory: &Memory, old: Option<&Self>) -> Self {
         let methods: Vec<Method> = rules
             .methods
             .iter()

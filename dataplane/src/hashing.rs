@@ -1,32 +1,32 @@
 //! Threads for work that takes milliseconds by design: comparing passwords with their hashes.
 //!
 //! A data thread that hashed would keep all its connections waiting, so such work goes to a few threads of the lowest
-//! priority, which use what the data threads leave. The queue in front of them is short: who does not fit is told at
-//! once, instead of waiting for an answer that comes when nobody waits any more. In the queue, clients take turns, and
-//! each has a part of it alone: whoever guesses passwords waits for their own guesses.
+//! priority, which use what the data threads leave. The queue in front of them is shared by namespaces and, within
+//! each, by client networks ([`fair`]): they take turns, and in a full queue a newcomer displaces the newest job of
+//! whoever has most. So whoever guesses passwords waits for their own guesses.
+//!
+//! The writer of a Secret chooses what its hashes cost. Costly ones, of half a second and more, run on half of the
+//! threads at most, and the other threads are left to cheaper ones.
 
 use std::{
     fmt, io,
     net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::oneshot;
 
-use crate::sanitize;
+use crate::{fair, sanitize};
 
-/// How much waits, of all clients.
-const QUEUE: usize = 64;
-/// How much waits of one client; of IPv6 of one network of 64 bits.
-const QUEUE_OF_ONE: usize = 16;
-/// How long work and the wait for it may take.
+/// Jobs that wait, of all clients.
+const QUEUE: usize = 256;
+/// Jobs of one client that wait in one namespace.
+const QUEUE_OF_ONE: u64 = 64;
+/// For a job and its wait.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What every other thread of the machine goes before.
+/// Every other thread of the machine goes before these.
 const LOWEST_PRIORITY: i32 = 19;
 
 /// There is too much to do.
@@ -34,79 +34,96 @@ const LOWEST_PRIORITY: i32 = 19;
 #[error("too many passwords wait to be checked")]
 pub(crate) struct Busy;
 
-/// The threads, and the queue in front of them. The threads end with it.
-pub(crate) struct Hashing(Arc<Queue>);
+/// Who asks for a hash, and which kind.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    /// The namespace of the policy.
+    pub(crate) namespace: Arc<str>,
+    /// The address of the client.
+    pub(crate) client: IpAddr,
+    /// Whether the hash takes half a second or more.
+    pub(crate) costly: bool,
+}
 
-struct Queue {
+type Holder = fair::Holder<Arc<str>, Member>;
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Clients wait by themselves in each lane.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Member {
+    network: IpAddr,
+    costly: bool,
+}
+
+/// The threads, and the queue in front of them. The threads end with it.
+pub(crate) struct Hashing(Arc<Line>);
+
+struct Line {
     state: Mutex<State>,
     more: Condvar,
-    /// Of `State::jobs`, so that a flood is turned away without the lock.
-    waiting: AtomicUsize,
+    /// Threads that may run costly jobs at a time.
+    costly_threads: usize,
 }
 
-#[derive(Default)]
 struct State {
-    /// At most [`QUEUE`].
-    jobs: Vec<Job>,
-    /// The round that is under way: each client has one job in each.
-    round: u64,
-    next: u64,
+    queue: fair::Queue<Arc<str>, Member, Job>,
+    /// Costly jobs that run.
+    costly: usize,
     ended: bool,
-}
-
-struct Job {
-    number: u64,
-    round: u64,
-    client: IpAddr,
-    work: Box<dyn FnOnce() + Send>,
 }
 
 /// A place in the queue, given up when it is dropped.
 struct Place<'a> {
-    queue: &'a Queue,
-    number: u64,
+    line: &'a Line,
+    ticket: fair::Ticket<Arc<str>, Member>,
 }
 
 impl Hashing {
-    /// Starts half as many threads as there are processors.
+    /// Starts half as many threads as there are processors, and at least two.
     pub(crate) fn start() -> io::Result<Self> {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let hashing = Self::idle();
-        for index in 0..(processors / 2).max(1) {
-            let queue = Arc::clone(&hashing.0);
+        let threads = (processors / 2).max(2);
+        let hashing = Self::idle(threads / 2);
+        for index in 0..threads {
+            let line = Arc::clone(&hashing.0);
             std::thread::Builder::new()
                 .name(format!("hale-hash-{index}"))
-                .spawn(move || queue.work_off())?;
+                .spawn(move || line.work_off())?;
         }
         Ok(hashing)
     }
 
     /// Without threads.
-    fn idle() -> Self {
-        Self(Arc::new(Queue {
-            state: Mutex::default(),
+    fn idle(costly_threads: usize) -> Self {
+        Self(Arc::new(Line {
+            state: Mutex::new(State {
+                queue: fair::Queue::new(QUEUE),
+                costly: 0,
+                ended: false,
+            }),
             more: Condvar::new(),
-            waiting: AtomicUsize::new(0),
+            costly_threads,
         }))
     }
 
     /// How much work there was so far.
     #[cfg(test)]
     pub(crate) fn entered(&self) -> u64 {
-        self.0.lock().next
+        self.0.lock().queue.entered()
     }
 
     /// Does the work on one of the threads. Work that has not begun is taken back when the future is dropped.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
-        client: IpAddr,
+        asker: Asker,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Busy> {
         let (reply, answer) = oneshot::channel();
         let work = Box::new(move || {
             let _ = reply.send(work());
         });
-        let place = self.0.enter(client, work)?;
+        let place = self.0.enter(asker, work)?;
+        // Displaced work is dropped, and its sender with it.
         let result = tokio::time::timeout(PATIENCE, answer).await;
         drop(place);
         result.ok().and_then(Result::ok).ok_or(Busy)
@@ -122,76 +139,58 @@ impl Drop for Hashing {
 
 impl fmt::Debug for Hashing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Hashing({} wait)",
-            self.0.waiting.load(Ordering::Relaxed)
-        )
+        write!(f, "Hashing({} wait)", self.0.lock().queue.len())
     }
 }
 
-impl Queue {
-    /// Held for the time of a glance at 64 places.
+impl Line {
+    /// Held for the time of one step of the queue, which has at most 256 jobs.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, client: IpAddr, work: Box<dyn FnOnce() + Send>) -> Result<Place<'_>, Busy> {
-        if self.waiting.load(Ordering::Relaxed) >= QUEUE {
-            return Err(Busy);
-        }
-        let client = sanitize::network(client);
+    fn enter(&self, asker: Asker, work: Job) -> Result<Place<'_>, Busy> {
+        let member = Member {
+            network: sanitize::network(asker.client),
+            costly: asker.costly,
+        };
+        let holder = Holder::new(asker.namespace, member);
         let mut state = self.lock();
-        let (mut own, mut round) = (0, state.round);
-        for job in state.jobs.iter().filter(|job| job.client == client) {
-            own += 1;
-            round = round.max(job.round + 1);
-        }
-        if own >= QUEUE_OF_ONE || state.jobs.len() >= QUEUE {
+        if state.queue.len_of(&holder) >= QUEUE_OF_ONE {
             return Err(Busy);
         }
-        let number = state.next;
-        state.next += 1;
-        state.jobs.push(Job {
-            number,
-            round,
-            client,
-            work,
-        });
-        self.waiting.store(state.jobs.len(), Ordering::Relaxed);
+        let entered = state.queue.push(holder, work);
         drop(state);
+        let entered = entered.map_err(|_| Busy)?;
+        drop(entered.displaced);
         self.more.notify_one();
         Ok(Place {
-            queue: self,
-            number,
+            line: self,
+            ticket: entered.ticket,
         })
     }
 
-    /// Takes what matches best out of the queue.
-    fn take(&self, state: &mut State, which: impl Fn(&[Job]) -> Option<usize>) -> Option<Job> {
-        let index = which(&state.jobs)?;
-        let job = state.jobs.swap_remove(index);
-        self.waiting.store(state.jobs.len(), Ordering::Relaxed);
-        Some(job)
-    }
-
-    /// The next job of the client whose turn it is; waits for one. `None` at the end.
-    fn next(&self) -> Option<Job> {
+    /// The next job of the client whose turn it is, and whether it is a costly one; waits for one. `None` at the end.
+    fn next(&self) -> Option<(bool, Job)> {
         let mut state = self.lock();
         loop {
             if state.ended {
                 return None;
             }
-            let first = |jobs: &[Job]| {
-                let jobs = jobs.iter().enumerate();
-                let first = jobs.min_by_key(|(_, job)| (job.round, job.number));
-                first.map(|(index, _)| index)
-            };
-            if let Some(job) = self.take(&mut state, first) {
-                state.round = job.round;
-                return Some(job);
+            let room = state.costly < self.costly_threads;
+            let next = (state.queue).pop_if(|holder| room || !holder.member.costly);
+            if let Some((holder, job)) = next {
+                state.costly += usize::from(holder.member.costly);
+                return Some((holder.member.costly, job));
             }
             state = (self.more.wait(state)).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn done(&self, costly: bool) {
+        if costly {
+            self.lock().costly -= 1;
+            self.more.notify_one();
         }
     }
 
@@ -201,19 +200,17 @@ impl Queue {
         if let Err(error) = rustix::process::setpriority_process(None, LOWEST_PRIORITY) {
             tracing::warn!(%error, "passwords are hashed at the priority of traffic");
         }
-        while let Some(job) = self.next() {
+        while let Some((costly, job)) = self.next() {
             // Whoever waits sees that the sender is gone.
-            let _ = catch_unwind(AssertUnwindSafe(job.work));
+            let _ = catch_unwind(AssertUnwindSafe(job));
+            self.done(costly);
         }
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut state = self.queue.lock();
-        let own = |jobs: &[Job]| jobs.iter().position(|job| job.number == self.number);
-        let job = self.queue.take(&mut state, own);
-        drop(state);
+        let job = self.line.lock().queue.take(&self.ticket);
         drop(job);
     }
 }

@@ -18,22 +18,26 @@ use super::{
 };
 use crate::{
     config::{self, Resolved},
-    hashing::{Busy, Hashing},
+    hashing::{Asker, Busy, Hashing},
 };
 
 mod credential;
 mod successes;
 
+pub(crate) use successes::Memory;
+
 /// A [`config::Basic`], compiled.
 pub(super) struct Basic {
     users: Resolved<Users>,
+    namespace: Arc<str>,
     challenge: HeaderValue,
     successes: Arc<Successes>,
 }
 
 impl Basic {
-    /// What `old` remembers is kept: it names the hash that it was compared with, and a new password has another.
-    pub(super) fn compile(config: &config::Basic, old: Option<&Self>) -> Self {
+    /// What its namespace remembers is kept: it names the hash that a password was compared with, and a new password
+    /// has another.
+    pub(super) fn compile(config: &config::Basic, namespace: &str, memory: &Memory) -> Self {
         let users = match &config.users {
             Resolved::Known(users) if users.is_empty() => {
                 Resolved::Unavailable("the Secret has no user".to_owned())
@@ -43,7 +47,8 @@ impl Basic {
         Self {
             users,
             challenge: challenge(&config.realm),
-            successes: old.map_or_else(Arc::default, |old| Arc::clone(&old.successes)),
+            successes: memory.of(namespace),
+            namespace: namespace.into(),
         }
     }
 
@@ -96,8 +101,13 @@ impl Basic {
             return Ok(true);
         }
         let hash = Arc::clone(&user.hash);
+        let asker = Asker {
+            namespace: Arc::clone(&self.namespace),
+            client,
+            costly: hash.is_costly(),
+        };
         let right = hashing
-            .run(client, move || hash.verify(given.password()))
+            .run(asker, move || hash.verify(given.password()))
             .await?;
         if right && user.exists {
             self.successes.add(mark);

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    Asked, Decision, Kind, Outcome, Places, Refused, access_key, api_key, basic, external, jwt,
+    Asked, Decision, Kind, Memory, Outcome, Places, Refused, access_key, api_key, basic, external,
+    jwt,
 };
 use crate::{config::AuthMethod, reason::Reason, reject::Reject, sanitize};
 
@@ -22,21 +23,22 @@ impl Method {
     pub(super) fn compile(
         method: &AuthMethod,
         namespace: &str,
-        memory: &access_key::Memory,
+        memory: &Memory,
         old: Option<&Self>,
     ) -> Self {
         match (method, old) {
-            (AuthMethod::Basic(new), Some(Self::Basic(old))) => {
-                Self::Basic(basic::Basic::compile(new, Some(old)))
+            (AuthMethod::Basic(new), _) => {
+                Self::Basic(basic::Basic::compile(new, namespace, &memory.passwords))
             }
-            (AuthMethod::Basic(new), _) => Self::Basic(basic::Basic::compile(new, None)),
             (AuthMethod::Jwt(new), Some(Self::Jwt(old))) => {
                 Self::Jwt(jwt::Jwt::compile(new, Some(old)))
             }
             (AuthMethod::Jwt(new), _) => Self::Jwt(jwt::Jwt::compile(new, None)),
-            (AuthMethod::AccessKey(new), _) => {
-                Self::AccessKey(access_key::AccessKey::compile(new, namespace, memory))
-            }
+            (AuthMethod::AccessKey(new), _) => Self::AccessKey(access_key::AccessKey::compile(
+                new,
+                namespace,
+                &memory.signatures,
+            )),
             (AuthMethod::ApiKey(new), _) => Self::ApiKey(api_key::ApiKey::compile(new)),
             (AuthMethod::External(new), _) => Self::External(external::External::compile(new)),
         }

@@ -2,8 +2,19 @@ use std::{future::poll_fn, pin::pin, task::Poll};
 
 use super::*;
 
-fn client(last: u8) -> IpAddr {
-    IpAddr::from([192, 0, 2, last])
+fn asker(namespace: &str, last: u8) -> Asker {
+    Asker {
+        namespace: namespace.into(),
+        client: IpAddr::from([192, 0, 2, last]),
+        costly: false,
+    }
+}
+
+fn costly(namespace: &str, last: u8) -> Asker {
+    Asker {
+        costly: true,
+        ..asker(namespace, last)
+    }
 }
 
 /// Begins to wait, and no more.
@@ -18,13 +29,13 @@ async fn begun<F: Future>(future: std::pin::Pin<&mut F>) {
 
 impl Hashing {
     fn work_off_one(&self) {
-        (self.0.next().unwrap().work)();
+        let (costly, job) = self.0.next().unwrap();
+        job();
+        self.0.done(costly);
     }
 
     fn waiting(&self) -> usize {
-        let waiting = self.0.lock().jobs.len();
-        assert_eq!(waiting, self.0.waiting.load(Ordering::Relaxed));
-        waiting
+        self.0.lock().queue.len()
     }
 }
 
@@ -32,7 +43,7 @@ impl Hashing {
 async fn work_is_done_on_another_thread_of_the_lowest_priority() {
     let hashing = Hashing::start().unwrap();
     let (name, priority) = hashing
-        .run(client(1), || {
+        .run(asker("a", 1), || {
             let name = std::thread::current().name().map(str::to_owned);
             (name, rustix::process::getpriority_process(None).unwrap())
         })
@@ -47,63 +58,120 @@ async fn work_is_done_on_another_thread_of_the_lowest_priority() {
 #[tokio::test]
 async fn who_panics_takes_no_thread_along() {
     let hashing = Hashing::start().unwrap();
-    let threads = std::thread::available_parallelism().unwrap().get();
+    let threads = std::thread::available_parallelism().unwrap().get() + 2;
     for _ in 0..=threads {
-        let gone: Result<(), Busy> = hashing.run(client(1), || unreachable!("in a test")).await;
+        let gone: Result<(), Busy> = hashing
+            .run(costly("a", 1), || unreachable!("in a test"))
+            .await;
         assert_eq!(gone, Err(Busy));
     }
-    assert_eq!(hashing.run(client(1), || 7).await, Ok(7));
+    assert_eq!(hashing.run(costly("a", 1), || 7).await, Ok(7));
+    assert_eq!(hashing.run(asker("a", 1), || 7).await, Ok(7));
 }
 
 #[tokio::test]
-async fn clients_take_turns() {
-    let hashing = Hashing::idle();
+async fn clients_and_namespaces_take_turns() {
+    let hashing = Hashing::idle(1);
     let order = Arc::new(Mutex::new(Vec::new()));
-    let job = |who: u8, what: &'static str| {
+    let job = |namespace: &'static str, who: u8, what: &'static str| {
         let order = Arc::clone(&order);
-        Box::pin(hashing.run(client(who), move || order.lock().unwrap().push(what)))
+        Box::pin(hashing.run(asker(namespace, who), move || {
+            order.lock().unwrap().push(what);
+        }))
     };
-    let mut jobs = vec![job(1, "a1"), job(1, "a2"), job(1, "a3"), job(2, "b1")];
+    let mut jobs = vec![
+        job("a", 1, "a1"),
+        job("a", 1, "a1 again"),
+        job("a", 1, "a1 again"),
+        job("a", 2, "a2"),
+        job("b", 1, "b1"),
+        job("b", 1, "b1 again"),
+    ];
     for job in &mut jobs {
         begun(job.as_mut()).await;
     }
-    hashing.work_off_one();
-    hashing.work_off_one();
-    hashing.work_off_one();
-    let mut late = [job(3, "c1"), job(2, "b2")];
-    for job in &mut late {
-        begun(job.as_mut()).await;
-    }
-    for _ in 0..3 {
+    for _ in 0..6 {
         hashing.work_off_one();
     }
-    assert_eq!(*order.lock().unwrap(), ["a1", "b1", "a2", "c1", "b2", "a3"]);
+    let wanted = ["a1", "b1", "a2", "b1 again", "a1 again", "a1 again"];
+    assert_eq!(*order.lock().unwrap(), wanted);
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_refused_at_once() {
-    let hashing = Hashing::idle();
-    let mut places = Vec::new();
-    for who in 1..=4 {
-        for _ in 0..QUEUE_OF_ONE {
-            places.push(hashing.0.enter(client(who), Box::new(|| ())).unwrap());
+async fn a_valid_password_finds_room_while_five_clients_guess_in_two_namespaces() {
+    let hashing = Hashing::idle(1);
+    let mut guesses = Vec::new();
+    for _ in 0..=QUEUE_OF_ONE {
+        for namespace in ["a", "b"] {
+            for who in 1..=5 {
+                guesses.extend(hashing.0.enter(asker(namespace, who), Box::new(|| ())));
+            }
         }
-        let more = hashing.0.enter(client(who), Box::new(|| ()));
-        assert!(more.is_err(), "a client has its part alone");
     }
     assert_eq!(hashing.waiting(), QUEUE);
-    assert_eq!(hashing.run(client(9), || ()).await, Err(Busy));
-    places.pop();
-    assert!(hashing.0.enter(client(9), Box::new(|| ())).is_ok());
-    drop(places);
-    assert_eq!(hashing.waiting(), 0);
+    let mut valid: Vec<_> = (0..50)
+        .map(|_| Box::pin(hashing.run(asker("c", 9), || "good")))
+        .collect();
+    for valid in &mut valid {
+        begun(valid.as_mut()).await;
+    }
+    let mut neighbour = Box::pin(hashing.run(asker("a", 9), || "good"));
+    begun(neighbour.as_mut()).await;
+    // Those who come later displace nobody who has less.
+    for who in 1..=5 {
+        let _ = hashing.0.enter(asker("b", who), Box::new(|| ()));
+    }
+    assert_eq!(hashing.waiting(), QUEUE);
+    for _ in 0..QUEUE {
+        hashing.work_off_one();
+    }
+    for valid in valid {
+        assert_eq!(valid.await, Ok("good"));
+    }
+    assert_eq!(neighbour.await, Ok("good"));
+}
+
+#[tokio::test]
+async fn who_is_displaced_hears_of_it_at_once() {
+    let hashing = Hashing::idle(1);
+    let mut jobs: Vec<_> = (1..=4)
+        .flat_map(|who| (0..QUEUE_OF_ONE).map(move |_| who))
+        .map(|who| Box::pin(hashing.run(asker("a", who), || ())))
+        .collect();
+    for job in &mut jobs {
+        begun(job.as_mut()).await;
+    }
+    assert_eq!(hashing.run(asker("a", 1), || ()).await, Err(Busy));
+    let _place = hashing.0.enter(asker("b", 1), Box::new(|| ())).unwrap();
+    let displaced = futures::future::select_all(jobs).await.0;
+    assert_eq!(displaced, Err(Busy));
+}
+
+#[test]
+fn costly_hashes_leave_a_thread_to_the_others() {
+    let hashing = Hashing::idle(1);
+    let line = &hashing.0;
+    let _places: Vec<_> = [
+        costly("a", 1),
+        costly("b", 1),
+        asker("c", 1),
+        asker("c", 1),
+        costly("c", 1),
+    ]
+    .into_iter()
+    .map(|asker| line.enter(asker, Box::new(|| ())).unwrap())
+    .collect();
+    let kinds: Vec<bool> = (0..3).map(|_| line.next().unwrap().0).collect();
+    assert_eq!(kinds, [true, false, false]);
+    line.done(true);
+    assert!(line.next().unwrap().0);
 }
 
 #[tokio::test]
 async fn who_goes_away_leaves_the_queue() {
-    let hashing = Hashing::idle();
+    let hashing = Hashing::idle(1);
     {
-        let mut gone = pin!(hashing.run(client(1), || unreachable!("nobody waits for it")));
+        let mut gone = pin!(hashing.run(asker("a", 1), || unreachable!("nobody waits for it")));
         begun(gone.as_mut()).await;
         assert_eq!(hashing.waiting(), 1);
     }
@@ -112,8 +180,8 @@ async fn who_goes_away_leaves_the_queue() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_ever() {
-    let hashing = Hashing::idle();
-    assert_eq!(hashing.run(client(1), || ()).await, Err(Busy));
+    let hashing = Hashing::idle(1);
+    assert_eq!(hashing.run(asker("a", 1), || ()).await, Err(Busy));
     assert_eq!(hashing.waiting(), 0);
 }
 

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    auth::{AuthGuard, Protection, access_key::Memory, jwt::Endpoint},
+    auth::{AuthGuard, Memory, Protection, jwt::Endpoint},
     config::{self, Auth, Config, ObjectRef, RequestPolicy},
     cors::Cors,
     rate_limit::Limiter,
@@ -14,8 +14,7 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Guards {
     auth: HashMap<ObjectRef, Arc<AuthGuard>>,
-    /// Signatures that were taken.
-    signatures: Arc<Memory>,
+    memory: Arc<Memory>,
     limits: HashMap<ObjectRef, Arc<Limiter>>,
     cors: HashMap<ObjectRef, (Arc<config::Cors>, Arc<Cors>)>,
 }
@@ -31,10 +30,10 @@ impl Guards {
     /// Those of a config; what is as it was in `old` is shared with it.
     pub(super) fn compile(config: &Config, old: &Self) -> Self {
         let mut guards = Self {
-            signatures: Arc::clone(&old.signatures),
+            memory: Arc::clone(&old.memory),
             ..Self::default()
         };
-        guards.signatures.sweep(jiff::Timestamp::now().as_second());
+        guards.memory.sweep(jiff::Timestamp::now().as_second());
         let routes = config.hosts.iter().flat_map(|host| &host.routes);
         for route in routes.chain(&config.default_route) {
             guards.add(&route.policy, old);
@@ -50,7 +49,7 @@ impl Guards {
                 Some(old) if old.rules == *rules => Arc::clone(old),
                 old => {
                     let old = old.map(|old| &**old);
-                    Arc::new(AuthGuard::compile(rules, &self.signatures, old))
+                    Arc::new(AuthGuard::compile(rules, &self.memory, old))
                 }
             };
             self.auth.insert(rules.source.clone(), guard);
@@ -89,7 +88,7 @@ impl Guards {
             Auth::AnyOf(rules) => match self.auth.get(&rules.source) {
                 // One policy has one set of rules; were there two, neither would stand in for the other.
                 Some(guard) if guard.rules == *rules => Protection::AnyOf(Arc::clone(guard)),
-                _ => Protection::AnyOf(Arc::new(AuthGuard::compile(rules, &self.signatures, None))),
+                _ => Protection::AnyOf(Arc::new(AuthGuard::compile(rules, &self.memory, None))),
             },
         };
         Compiled {

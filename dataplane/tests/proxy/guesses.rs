@@ -51,7 +51,8 @@ async fn guesses_that_do_not_fit_are_refused_and_those_of_who_left_forgotten() {
     let recorder = Recorder::new().await;
     let hale = Hale::start(half_open(&recorder, slow()));
     let threads = std::thread::available_parallelism().unwrap().get();
-    let taken = (threads / 2).max(1) + 16;
+    // Of these costly hashes, half of the threads take one each, and a client may wait for 64.
+    let taken = (threads / 2).max(2) / 2 + 64;
     let mut client = hale.http2().await;
     let mut guesses = FuturesUnordered::new();
     for _ in 0..taken + 4 {
@@ -71,7 +72,7 @@ async fn guesses_that_do_not_fit_are_refused_and_those_of_who_left_forgotten() {
     drop(guesses);
     until("the queue is free again", async || {
         let mut again = FuturesUnordered::new();
-        for _ in 0..16 {
+        for _ in 0..64 {
             again.push(client.send_request(http2_get("slow", "guess")));
         }
         let response = client.send_request(open()).await.unwrap();

@@ -16,6 +16,10 @@ fn config(users: Users) -> config::Basic {
     }
 }
 
+fn compiled(users: Users) -> Basic {
+    Basic::compile(&config(users), "shop", &Memory::default())
+}
+
 fn given(user: &str, password: &str) -> UserPass {
     let mut headers = HeaderMap::new();
     let value = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
@@ -39,7 +43,7 @@ async fn judged(basic: &Basic, hashing: &Hashing, who: (&str, &str)) -> (Outcome
 #[tokio::test]
 async fn right_wrong_and_unknown() {
     let hashing = Hashing::start().unwrap();
-    let basic = Basic::compile(&config(users(FILE)), None);
+    let basic = compiled(users(FILE));
     let allowed = |name: &str| (Outcome::Allowed, name.to_owned());
     let denied = |outcome| (outcome, String::new());
     for who in [
@@ -60,7 +64,7 @@ async fn right_wrong_and_unknown() {
 #[tokio::test]
 async fn successes_are_remembered_and_nothing_else() {
     let hashing = Hashing::start().unwrap();
-    let basic = Basic::compile(&config(users(FILE)), None);
+    let basic = compiled(users(FILE));
     for (who, kept) in [
         (("bcrypt-4", "wrong"), 0),
         (("nobody", "colon:in:it"), 0),
@@ -77,7 +81,9 @@ async fn successes_are_remembered_and_nothing_else() {
 #[tokio::test]
 async fn a_rotated_or_removed_password_is_refused_at_once() {
     let hashing = Hashing::start().unwrap();
-    let basic = Basic::compile(&config(users(FILE)), None);
+    let memory = Memory::default();
+    let compiled = |users| Basic::compile(&config(users), "shop", &memory);
+    let basic = compiled(users(FILE));
     let (alice, bob) = (("bcrypt-4", "colon:in:it"), ("apr1", "battery staple"));
     for who in [alice, bob] {
         assert_eq!(judged(&basic, &hashing, who).await.0, Outcome::Allowed);
@@ -86,14 +92,14 @@ async fn a_rotated_or_removed_password_is_refused_at_once() {
     let other = text.lines().find_map(|line| line.strip_prefix("bcrypt:"));
     let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
     let rotated = format!("bcrypt-4:{}\n{}", other.unwrap(), line("apr1:"));
-    let rotated = Basic::compile(&config(users(rotated.as_bytes())), Some(&basic));
+    let rotated = compiled(users(rotated.as_bytes()));
     assert_eq!(
         judged(&rotated, &hashing, alice).await.0,
         Outcome::WrongCredential
     );
     assert_eq!(judged(&rotated, &hashing, bob).await.0, Outcome::Allowed);
     let removed = users(line("apr1:").as_bytes());
-    let removed = Basic::compile(&config(removed), Some(&basic));
+    let removed = compiled(removed);
     assert_eq!(
         judged(&removed, &hashing, alice).await.0,
         Outcome::UnknownConsumer
@@ -103,7 +109,7 @@ async fn a_rotated_or_removed_password_is_refused_at_once() {
 /// Each try with a password that is not known to be right is one job of the pool, whether there is such a user or not.
 #[tokio::test]
 async fn unknown_users_cost_one_hash_like_wrong_passwords() {
-    let basic = Basic::compile(&config(users(FILE)), None);
+    let basic = compiled(users(FILE));
     let Resolved::Known(known) = &basic.users else {
         panic!("there are users");
     };
@@ -123,7 +129,7 @@ async fn unknown_users_cost_one_hash_like_wrong_passwords() {
 #[tokio::test]
 async fn without_users_nobody_is_judged() {
     let hashing = Hashing::start().unwrap();
-    let basic = Basic::compile(&config(Users::default()), None);
+    let basic = compiled(Users::default());
     assert!(basic.unavailable().is_some());
     let (outcome, _) = judged(&basic, &hashing, ("alice", "")).await;
     assert_eq!(outcome, Outcome::Unavailable);
@@ -144,7 +150,7 @@ fn a_realm_cannot_end_its_quotes() {
 fn a_user_whose_line_cannot_be_used_is_told_apart_from_nobody() {
     let sesame = "{SHA}CEo1Ae3vaEXy8eQZjsOiuBz1xrw=";
     let text = format!("alice:{sesame}\nbob:plain-secret\nalice:another-secret\n");
-    let basic = Basic::compile(&config(users(text.as_bytes())), None);
+    let basic = compiled(users(text.as_bytes()));
     let told = |user: &str| {
         let mut headers = HeaderMap::new();
         let value = format!("Basic {}", STANDARD.encode(format!("{user}:guess")));

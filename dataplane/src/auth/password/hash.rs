@@ -28,6 +28,8 @@ const BCRYPT: GeneralPurpose = GeneralPurpose::new(
 const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 4..=14;
 /// Rounds of SHA-crypt: the most is about as slow as bcrypt 12.
 const SHA_ROUNDS: std::ops::RangeInclusive<u32> = 1_000..=200_000;
+/// The least cost of bcrypt that is a costly one: about half a second.
+const BCRYPT_COSTLY: u32 = 13;
 const SHA_ROUNDS_DEFAULT: u32 = 5_000;
 
 /// A hash, and how it was made.
@@ -168,6 +170,11 @@ impl Hash {
     /// Whether comparing takes so little that it need not wait for a thread of its own.
     pub(in crate::auth) fn is_quick(&self) -> bool {
         self.scheme == Scheme::Sha1
+    }
+
+    /// Whether comparing takes half a second or more.
+    pub(in crate::auth) fn is_costly(&self) -> bool {
+        matches!(self.scheme, Scheme::Bcrypt { cost } if cost >= BCRYPT_COSTLY)
     }
 
     /// Whether this is the password. Takes as long for another of the same length.
