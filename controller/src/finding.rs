@@ -74,6 +74,8 @@ pub enum FindingReason {
     PolicyTargetNotFound,
     /// A Secret or ConfigMap that a policy refers to and that may not be read, or was not yet.
     ReferenceUnreadable,
+    /// A kind that the API server does not list any more: its last known state stays in force.
+    KindUnavailable,
     /// A credential that cannot be used: a line of an htpasswd file, an API key, a Secret with an access key.
     CredentialInvalid,
     /// A method of a policy that can never decide, because one before it takes the same credential.
@@ -112,6 +114,7 @@ impl FindingReason {
             Self::PolicyConflicted => "PolicyConflicted",
             Self::PolicyTargetNotFound => "PolicyTargetNotFound",
             Self::ReferenceUnreadable => "ReferenceUnreadable",
+            Self::KindUnavailable => "KindUnavailable",
             Self::CredentialInvalid => "CredentialInvalid",
             Self::MethodUnreachable => "MethodUnreachable",
             Self::AnnotationIgnored => "AnnotationIgnored",

@@ -25,6 +25,7 @@ use crate::{
     settings::ObjectKey,
 };
 
+mod definition;
 mod follow;
 mod leaving;
 mod named;
@@ -67,7 +68,7 @@ pub fn with_limits(mut config: kube::Config, silence: Duration) -> kube::Config 
 pub struct Snapshot {
     /// What is known.
     pub objects: Objects,
-    /// What policies refer to and cannot be read, sorted.
+    /// What policies refer to and cannot be read, and kinds that cannot be listed any more, sorted.
     pub findings: Vec<Finding>,
 }
 
@@ -181,6 +182,20 @@ impl Watches {
         .next()
     }
 
+    /// Kinds whose objects may be out of date.
+    fn stale(&self) -> impl Iterator<Item = Finding> {
+        [
+            self.ingresses.finding(),
+            self.ingress_classes.finding(),
+            self.services.finding(),
+            self.endpoint_slices.finding(),
+            self.tls_secrets.finding(),
+            self.policies.finding(),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
     /// Looks at pods where snapshots want to know more of them than endpoints tell.
     pub fn look_at_pods(&self, client: &Client, newest: &Newest) {
         let (empty, probes) = (self.empty_services.clone(), self.probes.clone());
@@ -208,7 +223,9 @@ impl Watches {
         let secrets: BTreeMap<_, _> = found
             .map(|secret| (key(&secret.metadata), secret))
             .collect();
-        let findings = self.named.findings(&policies);
+        let mut findings = self.named.findings(&policies);
+        findings.extend(self.stale());
+        findings.sort();
         let slices = self.own_slices.as_ref().map(Store::all).unwrap_or_default();
         let objects = Objects {
             ingresses: self.ingresses.all(),

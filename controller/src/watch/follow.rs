@@ -10,8 +10,12 @@ use kube::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Store, trim::Watched};
-use crate::cluster::key;
+use super::{
+    Store,
+    definition::{Definition, POLICY_DEFINITION, definition},
+    trim::Watched,
+};
+use crate::{cluster::key, settings::ObjectKey};
 
 /// What one watch needs.
 pub(super) struct Follow<K> {
@@ -29,10 +33,10 @@ pub(super) struct Follow<K> {
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest wait. Short, because an API server that comes back should find us soon, and there are few watches.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long a definition that was there must be away.
+/// How long listings must be empty before objects that no watch reported as deleted are dropped.
 const BELIEVED: Duration = Duration::from_secs(30);
-/// How long one that was never seen must be. An API server that starts does not know all of its kinds at once, and to
-/// serve without policies is to serve what they protect.
+/// How long the definition of policies must be missing before Hale serves without policies. An API server that starts
+/// does not know all of its kinds at once.
 const BELIEVED_AT_START: Duration = Duration::from_secs(10);
 /// How often a failure that lasts is logged again.
 const REMIND: Duration = Duration::from_secs(300);
@@ -41,16 +45,26 @@ const REMIND: Duration = Duration::from_secs(300);
 pub(super) async fn follow<K: Watched>(follow: Follow<K>) {
     let mut failure = Failure::default();
     loop {
-        let error = follow.watch(&mut failure).await;
-        follow.failed(&error, &mut failure);
+        match follow.watch(&mut failure).await {
+            Ended::Failed(error) => follow.failed(&error, &mut failure).await,
+            Ended::Emptied => follow.emptied(&mut failure),
+        }
         tokio::time::sleep(failure.pause()).await;
     }
+}
+
+/// Why everything is listed again.
+pub(super) enum Ended {
+    /// A listing or a watch failed.
+    Failed(watcher::Error),
+    /// A listing without objects, where there were some and none was deleted.
+    Emptied,
 }
 
 impl<K: Watched> Follow<K> {
     /// Lists and watches until something fails. After a failure everything is listed anew: a watch that is resumed
     /// does not tell that it works again before something happens to change.
-    async fn watch(&self, failure: &mut Failure) -> watcher::Error {
+    pub(super) async fn watch(&self, failure: &mut Failure) -> Ended {
         let mut events = pin!(watcher(self.api.clone(), self.config.clone()));
         let mut listing = HashMap::new();
         while let Some(event) = events.next().await {
@@ -63,6 +77,11 @@ impl<K: Watched> Follow<K> {
                     }
                     false
                 }
+                Ok(Event::InitDone)
+                    if self.is_doubtful(&listing) && !failure.absent_for(BELIEVED, true) =>
+                {
+                    return Ended::Emptied;
+                }
                 Ok(Event::InitDone) => {
                     failure.over(K::KIND);
                     self.watching.set(1);
@@ -73,12 +92,39 @@ impl<K: Watched> Follow<K> {
                     self.store.insert(object)
                 }
                 Ok(Event::Apply(object) | Event::Delete(object)) => self.store.remove(&object),
-                Err(error) => return error,
+                Err(error) => return Ended::Failed(error),
             };
             self.changed(changed);
         }
         // kube's stream has no end; if it had one, a new listing is what helps.
-        watcher::Error::NoResourceVersion
+        Ended::Failed(watcher::Error::NoResourceVersion)
+    }
+
+    /// Whether a listing is empty that should not be. An API server that has just started, or was restored, may list
+    /// nothing for a moment.
+    fn is_doubtful(&self, listing: &HashMap<ObjectKey, Arc<K>>) -> bool {
+        K::EMPTY_IS_DOUBTFUL && listing.is_empty() && !self.store.is_empty()
+    }
+
+    /// Keeps what is known and reports the empty listing.
+    pub(super) fn emptied(&self, failure: &mut Failure) {
+        self.errors.inc();
+        self.watching.set(0);
+        let text = "the API server lists no object, but reported no deletion".to_owned();
+        failure.log(|| {
+            tracing::warn!(
+                kind = K::KIND,
+                "{text}; the last known state stays in force"
+            );
+        });
+        self.stale(text);
+    }
+
+    /// Reports that the known objects may be out of date.
+    fn stale(&self, why: String) {
+        if self.store.set_stale(why) {
+            self.ticks.notify_one();
+        }
     }
 
     fn changed(&self, changed: bool) {
@@ -89,9 +135,10 @@ impl<K: Watched> Follow<K> {
         }
     }
 
-    /// Says what failed.
-    fn failed(&self, error: &watcher::Error, failure: &mut Failure) {
-        // The server ended a watch that was too far behind: no failure of anybody's.
+    /// Reports a failure. What is known stays in force: only a deletion that the API server reports, or a listing,
+    /// removes an object.
+    pub(super) async fn failed(&self, error: &watcher::Error, failure: &mut Failure) {
+        // The server ended a watch that was too far behind: not a failure.
         if let watcher::Error::WatchError(status) = error
             && status.code == 410
         {
@@ -99,13 +146,20 @@ impl<K: Watched> Follow<K> {
         }
         self.errors.inc();
         self.watching.set(0);
-        let text = explain(error);
-        let absent = is_absent(error) && K::KIND == "UpstreamPolicy";
-        let patience = match self.store.missing() {
-            Some(_) => BELIEVED_AT_START,
-            None => BELIEVED,
-        };
-        if failure.absent_for(patience, absent) {
+        let mut text = explain(error);
+        let mut undefined = false;
+        if is_absent(error) && K::KIND == "UpstreamPolicy" && self.store.missing().is_some() {
+            match definition(self.api.clone().into_client(), POLICY_DEFINITION).await {
+                Definition::Missing => undefined = true,
+                Definition::Exists => text.push_str("; it is defined, but not served"),
+                Definition::Unknown(why) => {
+                    text = format!(
+                        "{text}; cannot tell whether it is defined: {why}. To define it: hale crds | kubectl apply -f -"
+                    );
+                }
+            }
+        }
+        if failure.absent_for(BELIEVED_AT_START, undefined) {
             // Without the definition there are no policies. Ingresses are served all the same.
             self.changed(self.store.replace(HashMap::new()));
             failure.log(|| {
@@ -113,24 +167,27 @@ impl<K: Watched> Follow<K> {
                     "UpstreamPolicy is not defined in this cluster: Ingresses are served WITHOUT policies. To define it: hale crds | kubectl apply -f -"
                 );
             });
-        } else {
-            failure.log(|| {
-                tracing::warn!(
-                    kind = K::KIND,
-                    error = text,
-                    "cannot list or watch; what is known is served on"
-                );
-            });
-            if self.store.set_problem(text, is_refused(error)) {
-                self.ticks.notify_one();
-            }
+            return;
+        }
+        failure.log(|| {
+            tracing::warn!(
+                kind = K::KIND,
+                error = text,
+                "cannot list or watch; the last known state stays in force"
+            );
+        });
+        if is_answer(error) && !self.store.is_empty() {
+            self.stale(text.clone());
+        }
+        if self.store.set_problem(text, is_refused(error)) {
+            self.ticks.notify_one();
         }
     }
 }
 
 /// Failures in a row.
 #[derive(Default)]
-struct Failure {
+pub(super) struct Failure {
     count: u32,
     logged: Option<Instant>,
     absent: Option<Instant>,
@@ -193,6 +250,17 @@ fn api_error(error: &watcher::Error) -> Option<&kube::Error> {
 
 fn is_absent(error: &watcher::Error) -> bool {
     matches!(api_error(error), Some(kube::Error::Api(status)) if status.code == 404)
+}
+
+/// Whether the API server answered, but not with objects of the kind. One that is away or overloaded does not answer.
+fn is_answer(error: &watcher::Error) -> bool {
+    match api_error(error) {
+        Some(kube::Error::Api(status)) => {
+            (400..500).contains(&status.code) && status.code != 410 && status.code != 429
+        }
+        Some(kube::Error::SerdeError(_)) => true,
+        _ => false,
+    }
 }
 
 fn is_refused(error: &watcher::Error) -> bool {

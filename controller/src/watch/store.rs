@@ -5,10 +5,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use hale_dataplane::config::ObjectRef;
 use tokio::sync::watch;
 
 use super::trim::Watched;
-use crate::{cluster::key, settings::ObjectKey};
+use crate::{
+    cluster::key,
+    finding::{Finding, FindingReason, Severity},
+    settings::ObjectKey,
+};
 
 /// The objects of one kind. Cheap to clone; all clones are the same one.
 pub struct Store<K> {
@@ -20,6 +25,8 @@ struct Inner<K> {
     objects: Mutex<HashMap<ObjectKey, Arc<K>>>,
     /// Why there was no listing yet, as far as somebody knows.
     problem: Mutex<Option<String>>,
+    /// Why the objects may be out of date, although the API server answers.
+    stale: Mutex<Option<String>>,
     seen: watch::Sender<Seen>,
 }
 
@@ -53,6 +60,7 @@ impl<K: Watched> Store<K> {
                 kind,
                 objects: Mutex::default(),
                 problem: Mutex::default(),
+                stale: Mutex::default(),
                 seen: watch::Sender::default(),
             }),
         }
@@ -116,6 +124,29 @@ impl<K: Watched> Store<K> {
         Some(problem.unwrap_or_else(|| "the API server has not answered yet".to_owned()))
     }
 
+    /// Keeps the objects, which may be out of date, and why. Returns whether that is new.
+    pub(super) fn set_stale(&self, why: String) -> bool {
+        lock(&self.inner.stale).replace(why).is_none()
+    }
+
+    /// A finding about the kind, while its objects may be out of date.
+    pub(super) fn finding(&self) -> Option<Finding> {
+        let why = lock(&self.inner.stale).clone()?;
+        let (kind, count) = (self.inner.kind, self.len());
+        Some(Finding {
+            object: ObjectRef {
+                kind: "APIResource",
+                namespace: String::new(),
+                name: kind.to_owned(),
+            },
+            reason: FindingReason::KindUnavailable,
+            severity: Severity::Warning,
+            message: format!(
+                "cannot list or watch {kind}: {why}. The last known state ({count} objects) stays in force, and changes are not seen"
+            ),
+        })
+    }
+
     /// What stands in the way of a listing, and whether the API server refuses it. Returns whether it does so anew.
     pub(super) fn set_problem(&self, problem: String, refused: bool) -> bool {
         *lock(&self.inner.problem) = Some(problem);
@@ -139,11 +170,12 @@ impl<K: Watched> Store<K> {
         *objects = listing;
         drop(objects);
         *lock(&self.inner.problem) = None;
+        let was_stale = lock(&self.inner.stale).take().is_some();
         let before = self.inner.seen.send_replace(Seen {
             listed: true,
             refused: false,
         });
-        !before.listed || before.refused || !same
+        !before.listed || before.refused || was_stale || !same
     }
 
     /// An object is new or was changed. Returns whether in something that matters.

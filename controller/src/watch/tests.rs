@@ -10,6 +10,7 @@ use super::*;
 mod api_server;
 mod leaving;
 mod protected;
+mod unserved;
 
 use api_server::{Answer, ApiServer, Request};
 

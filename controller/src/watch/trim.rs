@@ -28,6 +28,10 @@ pub trait Watched:
     /// Its name.
     const KIND: &'static str;
 
+    /// Whether an empty listing is checked again before objects are dropped that no watch reported as deleted. Not
+    /// for credentials: one that was deleted must not stay valid.
+    const EMPTY_IS_DOUBTFUL: bool = false;
+
     /// Drops what nobody reads.
     fn trim(&mut self);
 
@@ -64,6 +68,7 @@ fn metadata(meta: &mut ObjectMeta, labels: &[&str], annotations: &[&str]) {
 
 impl Watched for Ingress {
     const KIND: &'static str = "Ingress";
+    const EMPTY_IS_DOUBTFUL: bool = true;
 
     fn trim(&mut self) {
         let ours = self.metadata.managed_fields.take();
@@ -105,6 +110,7 @@ impl Watched for Ingress {
 
 impl Watched for IngressClass {
     const KIND: &'static str = "IngressClass";
+    const EMPTY_IS_DOUBTFUL: bool = true;
 
     fn trim(&mut self) {
         let default = "ingressclass.kubernetes.io/is-default-class";
@@ -118,6 +124,7 @@ impl Watched for IngressClass {
 
 impl Watched for Service {
     const KIND: &'static str = "Service";
+    const EMPTY_IS_DOUBTFUL: bool = true;
 
     fn trim(&mut self) {
         metadata(&mut self.metadata, &[], &[]);
@@ -159,6 +166,7 @@ impl Watched for PartialObjectMeta<Pod> {
 
 impl Watched for EndpointSlice {
     const KIND: &'static str = "EndpointSlice";
+    const EMPTY_IS_DOUBTFUL: bool = true;
 
     fn trim(&mut self) {
         metadata(&mut self.metadata, &[SERVICE_NAME_LABEL], &[]);
@@ -265,6 +273,7 @@ impl Watched for ConfigMap {
 
 impl Watched for UpstreamPolicy {
     const KIND: &'static str = "UpstreamPolicy";
+    const EMPTY_IS_DOUBTFUL: bool = true;
 
     fn trim(&mut self) {
         // By its version a write of the status tells which one it was made for.

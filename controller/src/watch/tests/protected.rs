@@ -58,6 +58,20 @@ fn objects(path: &str, pod: SocketAddr) -> Answer {
     list(&[object])
 }
 
+/// What requests for policies get once their kind is not served any more.
+fn unserved_policies(
+    request: &Request,
+    unserved: &tokio::sync::watch::Receiver<bool>,
+) -> Option<Answer> {
+    let absent = Answer::Json(404, json!({"status": "Failure", "code": 404}));
+    match (request.is_watch, *unserved.borrow()) {
+        _ if !request.path.contains("/upstreampolicies") => None,
+        (true, _) => Some(Answer::After(unserved.clone(), Box::new(absent))),
+        (false, true) => Some(absent),
+        (false, false) => None,
+    }
+}
+
 /// The status of an answer, and Hale's reason if it has one.
 async fn get(hale: SocketAddr, header: &str) -> (u16, String) {
     let exchange = async {
@@ -80,10 +94,14 @@ async fn get(hale: SocketAddr, header: &str) -> (u16, String) {
 async fn a_protected_route_is_never_open_whatever_becomes_of_its_secret() {
     let (tell, told) = tokio::sync::watch::channel(false);
     let (delete, deleted) = tokio::sync::watch::channel(false);
+    let (unserve, unserved) = tokio::sync::watch::channel(false);
     let pod = pod().await;
     let server = ApiServer::start(move |request| {
         let users = secret("users", &json!({}), &json!({"auth": USERS}));
         let is_users = request.path.contains("metadata.name%3Dusers");
+        if let Some(answer) = unserved_policies(request, &unserved) {
+            return answer;
+        }
         match (is_users, request.is_watch) {
             (true, false) => Answer::After(told.clone(), Box::new(list(&[users]))),
             (true, true) => {
@@ -123,6 +141,17 @@ async fn a_protected_route_is_never_open_whatever_becomes_of_its_secret() {
 
     tell.send_replace(true);
     serve(LONG).await;
+    assert_eq!(get(hale, "").await, (401, "AuthRequired".to_owned()));
+    assert_eq!(get(hale, ALICE).await.0, 200);
+
+    unserve.send_replace(true);
+    until(&watches.ticks, || watches.policies.finding()).await;
+    let findings = serve(LONG).await.read_findings.clone();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(
+        findings[0].message.contains("stays in force"),
+        "{findings:?}"
+    );
     assert_eq!(get(hale, "").await, (401, "AuthRequired".to_owned()));
     assert_eq!(get(hale, ALICE).await.0, 200);
 
