@@ -183,7 +183,7 @@ pub fn translate(cluster: &Cluster, settings: &Settings) -> Translation {
     let mut certificates = Certificates::new(cluster);
     let mut outcomes = Vec::new();
     for (ingress, named) in ours.iter().zip(&named) {
-        let secured = certificates.add(ingress, named, &mut findings);
+        let secured = certificates.add(ingress, named, &hosts, &mut findings);
         for host in named {
             if secured
                 .iter()
@@ -251,7 +251,6 @@ impl Build<'_, '_> {
         hosts
             .into_sorted()
             .map(|(pattern, host)| VirtualHost {
-                https_redirect: settings.ssl_redirect && host.tls,
                 routes: host
                     .paths
                     .into_iter()
@@ -264,7 +263,10 @@ impl Build<'_, '_> {
                         );
                         let owner = ObjectKey::new(&*claim.ingress.namespace, &*claim.ingress.name);
                         let port = self.upstreams.wanted(&claim.ingress, claim.backend);
-                        self.route(path, claim.ingress, Some(&owner), port, action)
+                        Route {
+                            https_redirect: settings.ssl_redirect && claim.tls,
+                            ..self.route(path, claim.ingress, Some(&owner), port, action)
+                        }
                     })
                     .collect(),
                 host: pattern,
@@ -308,6 +310,7 @@ impl Build<'_, '_> {
         Route {
             path,
             source,
+            https_redirect: false,
             action,
             policy,
         }

@@ -76,9 +76,6 @@ pub struct HostCertificate {
 pub struct VirtualHost {
     /// The requests' authority that this host takes.
     pub host: HostPattern,
-    /// Whether plain HTTP is answered with 308 to `https` (ACME HTTP-01 challenges excepted).
-    #[serde(skip_serializing_if = "is_false")]
-    pub https_redirect: bool,
     /// Routes, sorted by precedence, each path rule once.
     pub routes: Vec<Route>,
 }
@@ -90,6 +87,9 @@ pub struct Route {
     pub path: PathRule,
     /// The object that declared it.
     pub source: ObjectRef,
+    /// Whether plain HTTP is answered with 308 to `https` (ACME HTTP-01 challenges excepted). Default: false.
+    #[serde(skip_serializing_if = "is_false")]
+    pub https_redirect: bool,
     /// What happens to a request.
     pub action: Action,
     /// How requests of this route are treated.

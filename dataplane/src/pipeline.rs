@@ -2,7 +2,7 @@
 //!
 //! 1. [`admit`]: framing, host, method and path are read once; what is ambiguous ends here.
 //! 2. [`route`]: the table of this moment says who takes it.
-//! 3. [`before_route`]: TLS comes first: a host that asks for it is answered with a redirect.
+//! 3. [`before_route`]: TLS comes first: a route that asks for it is answered with a redirect.
 //! 4. [`admit_to`]: the route's policies, the cheapest first: addresses, pages of other origins (whose preflights
 //!    carry no credential), how many, and who. What costs most to check is behind what keeps floods away.
 //! 5. [`proxy`]: attempts, one after another, until a peer answers or nothing is left to try.
@@ -242,7 +242,7 @@ fn route(exchange: &mut Exchange) -> Result<(), Reject> {
     Ok(())
 }
 
-/// What the virtual host asks for before any of its routes is looked at.
+/// What comes before the route's own policy: https where the route's owner asks for it, and the right connection.
 fn before_route(exchange: &Exchange, headers: &HeaderMap) -> Result<Option<Response<()>>, Reject> {
     let Taken::Route(found) = exchange.taken else {
         return Ok(None);
@@ -251,7 +251,8 @@ fn before_route(exchange: &Exchange, headers: &HeaderMap) -> Result<Option<Respo
         return Ok(None);
     };
     let conn = &exchange.conn;
-    if host.https_redirect
+    let route = host.routes.get(found.route);
+    if route.is_some_and(|route| route.https_redirect)
         && !sanitize::is_https(headers, &conn.client)
         && !exchange.path().starts_with("/.well-known/acme-challenge/")
     {

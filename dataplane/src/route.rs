@@ -159,6 +159,7 @@ mod tests {
 
     fn route(path: PathRule) -> Route {
         Route {
+            https_redirect: false,
             path,
             source: ObjectRef {
                 kind: "Ingress",
@@ -177,7 +178,6 @@ mod tests {
         list.iter()
             .map(|(host, paths)| VirtualHost {
                 host: HostPattern::parse(host).unwrap(),
-                https_redirect: false,
                 routes: paths
                     .iter()
                     .map(|path| {
@@ -320,8 +320,7 @@ mod tests {
                 .into_iter()
                 .map(|(host, rules)| VirtualHost {
                     host: HostPattern::parse(&host).unwrap(),
-                    https_redirect: false,
-                    routes: rules.into_iter().map(route).collect(),
+                        routes: rules.into_iter().map(route).collect(),
                 })
                 .collect();
             let router = Router::new(&hosts);

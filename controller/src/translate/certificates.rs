@@ -17,7 +17,12 @@ use crate::{
     settings::ObjectKey,
 };
 
-use super::{Findings, ingress::reference, secret};
+use super::{
+    Findings,
+    hosts::{Hosts, wildcard},
+    ingress::reference,
+    secret,
+};
 
 /// Certificates by host, from the oldest to the youngest Ingress.
 pub(super) struct Certificates<'a> {
@@ -46,6 +51,7 @@ impl<'a> Certificates<'a> {
         &mut self,
         ingress: &Ingress,
         named: &[HostPattern],
+        claims: &Hosts<'_>,
         findings: &mut Findings,
     ) -> Vec<HostPattern> {
         let source = reference(ingress);
@@ -54,13 +60,26 @@ impl<'a> Certificates<'a> {
             .spec
             .iter()
             .flat_map(|spec| spec.tls.iter().flatten());
+        // A host that an entry lists goes before one that only its wildcard takes.
+        let mut wild = Vec::new();
         for entry in entries {
             let hosts = hosts(entry, named, &source, findings);
             if let Some(name) = entry.secret_name.as_deref().filter(|name| !name.is_empty()) {
                 let secret = ObjectKey::new(namespace(&ingress.metadata), name);
-                self.present(&secret, &hosts, &source, findings);
+                let (listed, below) = owned(&hosts, named, &source, claims, findings);
+                self.present(&secret, &listed, &source, findings);
+                wild.push((secret, below));
             }
             secured.extend(hosts);
+        }
+        for (secret, mut below) in wild {
+            below.retain(|host| {
+                let taken = self.hosts.get(host);
+                taken.is_none_or(|taken| taken.ingress != source)
+            });
+            if !below.is_empty() {
+                self.present(&secret, &below, &source, findings);
+            }
         }
         secured
     }
@@ -106,7 +125,8 @@ impl<'a> Certificates<'a> {
             );
         }
         for host in hosts {
-            match self.hosts.get(host) {
+            let taken = self.hosts.get(host);
+            match taken.or_else(|| self.covering(host, ingress)) {
                 None => {
                     let certificate = HostCertificate {
                         host: host.clone(),
@@ -131,6 +151,13 @@ impl<'a> Certificates<'a> {
                 ),
             }
         }
+    }
+
+    /// The older certificate of another namespace that is presented for a host through its wildcard.
+    fn covering(&self, host: &HostPattern, ingress: &ObjectRef) -> Option<&Presented> {
+        let older = self.hosts.get(&wildcard(host)?)?;
+        let foreign = older.ingress.namespace != ingress.namespace;
+        (foreign && older.certificate.certificate.covers(host)).then_some(older)
     }
 
     fn parse(&mut self, key: &ObjectKey) -> Result<Certificate, String> {
@@ -198,6 +225,37 @@ fn hosts(
         }
     }
     hosts
+}
+
+/// The hosts of a `tls` entry on which its Ingress has a rule: those that it lists, and those that the rules name below
+/// a wildcard. A wildcard counts as a whole only where a rule has the whole of it.
+fn owned(
+    hosts: &[HostPattern],
+    named: &[HostPattern],
+    source: &ObjectRef,
+    claims: &Hosts<'_>,
+    findings: &mut Findings,
+) -> (Vec<HostPattern>, Vec<HostPattern>) {
+    let (mut listed, mut all_below) = (Vec::new(), Vec::new());
+    for host in hosts {
+        let below = named.iter().filter(|named| covers(host, named));
+        let below = below.filter(|below| *below != host && claims.owns(below, source));
+        let below: Vec<HostPattern> = below.cloned().collect();
+        if claims.owns(host, source) {
+            listed.push(host.clone());
+        } else if below.is_empty() {
+            findings.add(
+                source.clone(),
+                FindingReason::HostConflict,
+                Severity::Warning,
+                format!(
+                    "the certificate is not presented for host {host}: no rule of this Ingress is served there"
+                ),
+            );
+        }
+        all_below.extend(below);
+    }
+    (listed, all_below)
 }
 
 /// Whether TLS for one pattern is TLS for a host.

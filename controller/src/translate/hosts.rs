@@ -20,8 +20,6 @@ pub(super) struct Hosts<'a> {
 /// What is claimed below a host.
 #[derive(Default)]
 pub(super) struct Host<'a> {
-    /// Whether an Ingress that has a route here also has TLS for the host.
-    pub(super) tls: bool,
     /// The owners of paths.
     pub(super) paths: BTreeMap<PathRule, Claim<'a>>,
 }
@@ -35,6 +33,8 @@ pub(super) struct Claim<'a> {
     pub(super) backend: &'a IngressBackend,
     /// Whether it is a rule, or a default backend.
     pub(super) strength: Strength,
+    /// Whether the Ingress also has TLS for the host.
+    pub(super) tls: bool,
 }
 
 /// How strong a claim is.
@@ -74,12 +74,23 @@ impl<'a> Hosts<'a> {
         }
     }
 
-    /// Notes that an Ingress has TLS for a host. That counts only if it has a route there: nobody else's
-    /// requests are redirected.
+    /// Notes that an Ingress has TLS for a host: requests of its own paths are redirected, and no others.
     pub(super) fn with_tls(&mut self, host: &HostPattern, ingress: &ObjectRef) {
-        if let Some(host) = self.hosts.get_mut(host) {
-            host.tls |= host.paths.values().any(|claim| claim.ingress == *ingress);
+        let claims = self.hosts.get_mut(host).into_iter();
+        for claim in claims.flat_map(|host| host.paths.values_mut()) {
+            claim.tls |= claim.ingress == *ingress;
         }
+    }
+
+    /// Whether an Ingress has a path of the host that takes requests for this one: the host itself, else its wildcard,
+    /// else the rules without a host.
+    pub(super) fn owns(&self, host: &HostPattern, ingress: &ObjectRef) -> bool {
+        let taken = self
+            .hosts
+            .get(host)
+            .or_else(|| self.hosts.get(&wildcard(host)?))
+            .or_else(|| self.hosts.get(&HostPattern::Any));
+        taken.is_some_and(|host| host.paths.values().any(|claim| claim.ingress == *ingress))
     }
 
     /// Hosts that have a path, sorted by precedence.
@@ -88,6 +99,15 @@ impl<'a> Hosts<'a> {
             .into_iter()
             .filter(|(_, host)| !host.paths.is_empty())
     }
+}
+
+/// The wildcard that takes a name, too.
+pub(super) fn wildcard(host: &HostPattern) -> Option<HostPattern> {
+    let HostPattern::Exact(name) = host else {
+        return None;
+    };
+    let (_, suffix) = name.as_str().split_once('.')?;
+    HostPattern::parse(&format!("*.{suffix}")).ok()
 }
 
 fn tell(

@@ -69,6 +69,7 @@ fn claim_rule<'a>(
                     ingress: source.clone(),
                     backend: &path.backend,
                     strength: Strength::Rule,
+                    tls: false,
                 };
                 hosts.claim(host, rule, claim, findings);
             }
@@ -99,6 +100,7 @@ fn claim_default<'a>(
         ingress: source.clone(),
         backend,
         strength,
+        tls: false,
     };
     for host in named {
         hosts.claim(host, everything(), claim(Strength::Default), findings);

@@ -129,6 +129,7 @@ fn keys_are_what_they_say() {
 #[test]
 fn routes_are_known_by_name_and_not_by_place() {
     let route = |path: &str, name| Route {
+        https_redirect: false,
         path: PathRule::prefix(path).unwrap(),
         source: source(name),
         action: Action::Reject(Problem {

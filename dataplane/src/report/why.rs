@@ -105,9 +105,9 @@ impl WhyReport {
             if let Some(route) = virtual_host.routes.get(found.route) {
                 self.path = Some(route.path.to_string());
                 self.source = Some(route.source.clone());
-            }
-            if virtual_host.https_redirect && !https {
-                self.message = REDIRECTED.to_owned();
+                if route.https_redirect && !https {
+                    self.message = REDIRECTED.to_owned();
+                }
             }
         } else if let (Taken::Default, Some(route)) = (taken, &table.config.default_route) {
             self.source = Some(route.source.clone());

@@ -266,7 +266,6 @@ fn with(recorder: &Recorder, prefixes: &[(&str, RequestPolicy)]) -> Config {
     Config {
         hosts: vec![VirtualHost {
             host: HostPattern::Any,
-            https_redirect: false,
             routes: routes(&shop, prefixes),
         }],
         ..shop.config()
@@ -277,6 +276,7 @@ fn routes(shop: &Shop, prefixes: &[(&str, RequestPolicy)]) -> Vec<Route> {
     let mut routes: Vec<Route> = prefixes
         .iter()
         .map(|(path, policy)| Route {
+            https_redirect: false,
             path: PathRule::prefix(path).unwrap(),
             source: ObjectRef {
                 kind: "Ingress",

@@ -154,6 +154,7 @@ impl Shop {
 
     pub(crate) fn config(&self) -> Config {
         let route = Route {
+            https_redirect: false,
             path: PathRule::prefix("/").unwrap(),
             source: ObjectRef {
                 kind: "Ingress",
@@ -166,7 +167,6 @@ impl Shop {
         Config {
             hosts: vec![VirtualHost {
                 host: HostPattern::Any,
-                https_redirect: false,
                 routes: vec![route],
             }],
             upstreams: vec![self.upstream.clone()],

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use hale_dataplane::{
-    config::{Config, HostCertificate, HostPattern, ObjectRef},
+    config::{Config, HostCertificate, HostPattern, ObjectRef, PathRule},
     tls::Certificate,
 };
 use http::{Request, StatusCode};
@@ -90,7 +90,9 @@ fn config(shop: &Shop, certificates: Vec<HostCertificate>) -> Config {
     for entry in &certificates {
         let mut host = any.clone();
         host.host = entry.host.clone();
-        host.https_redirect = true;
+        for route in &mut host.routes {
+            route.https_redirect = true;
+        }
         config.hosts.push(host);
     }
     config.certificates = certificates;
@@ -176,6 +178,23 @@ async fn certificates_follow_the_server_name_and_change_without_a_restart() {
         get(old, "one.test").await.0,
         StatusCode::OK,
         "old connections go on"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_paths_whose_route_asks_for_it_are_redirected() {
+    let origin = Origin::saying("hello").await;
+    let mut config = Shop::of(&[origin.address]).config();
+    let routes = &mut config.hosts[0].routes;
+    let mut cart = routes[0].clone();
+    cart.path = PathRule::prefix("/cart").unwrap();
+    cart.https_redirect = true;
+    routes.insert(0, cart);
+    let (hale, _) = start(config);
+    assert_eq!(hale.get("/").await.status(), StatusCode::OK);
+    assert_eq!(
+        hale.get("/cart/1").await.status(),
+        StatusCode::PERMANENT_REDIRECT
     );
 }
 

@@ -59,7 +59,6 @@ async fn no_spelling_of_the_host_gets_past_a_policy() {
         let prefixes = [("/", RequestPolicy::default()), ("/admin", policy)];
         hosts.push(VirtualHost {
             host: HostPattern::parse(&host).unwrap(),
-            https_redirect: false,
             routes: routes(&shop, &prefixes),
         });
         names.push((host, name));
