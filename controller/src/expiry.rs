@@ -130,10 +130,11 @@ mod tests {
 
     fn published() -> Published {
         let ingress = |name: &str, class: &str| {
+            let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
             let ingress = json!({
                 "metadata": {"namespace": "shop", "name": name},
                 "spec": {"ingressClassName": class, "tls": [{"hosts": ["shop.test"], "secretName": "tls"}],
-                    "rules": [{"host": "shop.test"}]},
+                    "rules": [{"host": "shop.test", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]},
             });
             Arc::new(serde_json::from_value(ingress).unwrap())
         };
