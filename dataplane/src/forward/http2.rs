@@ -19,6 +19,9 @@ use crate::{body::RequestBody, pool::Http2, worker::LocalExecutor};
 /// not find: a connection that something in between answers for. gRPC servers close connections, with all their
 /// streams, whose clients ask more often than every 5 min (`too_many_pings`): it has to be longer.
 const PING_INTERVAL: Duration = Duration::from_secs(310);
+/// Streams that were cancelled here whose late answers h2 still knows and drops silently. It resets the others again
+/// when their answers come.
+const CANCELLED: usize = 256;
 /// For the answer to a PING.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -74,6 +77,10 @@ pub(super) async fn handshake_http2(stream: Box<dyn Stream>) -> Result<Opened, F
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(2 * 1024 * 1024)
         .max_header_list_size(64 * 1024)
+        // The limit protects servers from clients. Here the peer answers what our clients asked for and gave up: to
+        // end the connection for it would end the streams of all other clients.
+        .max_local_error_reset_streams(None)
+        .max_concurrent_reset_streams(CANCELLED)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .handshake(TokioIo::new(stream))
@@ -99,13 +106,19 @@ mod tests {
 
     use super::*;
 
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
     const SETTINGS: u8 = 4;
     const PING: u8 = 6;
     const ACK: u8 = 1;
 
     async fn write(stream: &mut DuplexStream, kind: u8, flags: u8, payload: &[u8]) {
+        write_on(stream, kind, flags, [0; 4], payload).await;
+    }
+
+    async fn write_on(stream: &mut DuplexStream, kind: u8, flags: u8, id: [u8; 4], payload: &[u8]) {
         let length = u8::try_from(payload.len()).unwrap();
-        let head = [0, 0, length, kind, flags, 0, 0, 0, 0];
+        let head = [0, 0, length, kind, flags, id[0], id[1], id[2], id[3]];
         stream.write_all(&head).await.unwrap();
         stream.write_all(payload).await.unwrap();
     }
@@ -162,5 +175,67 @@ mod tests {
             assert!(ping - last > Duration::from_secs(300), "{:?}", ping - last);
             last = ping;
         }
+    }
+
+    /// A server of HTTP/2 that answers the requests that were cancelled, after that, and then the one with this number.
+    async fn answers_late(mut stream: DuplexStream, last: u32) {
+        const OK: [u8; 1] = [0x88];
+        stream.read_exact(&mut [0; 24]).await.unwrap();
+        write(&mut stream, SETTINGS, 0, &[]).await;
+        loop {
+            let mut head = [0; 9];
+            if stream.read_exact(&mut head).await.is_err() {
+                return;
+            }
+            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            stream.read_exact(&mut payload).await.unwrap();
+            let id = [head[5], head[6], head[7], head[8]];
+            match (head[3], head[4]) {
+                (SETTINGS, 0) => write(&mut stream, SETTINGS, ACK, &[]).await,
+                // END_HEADERS, and DATA of one byte with END_STREAM.
+                (RST_STREAM, _) if payload == [0, 0, 0, 8] => {
+                    write_on(&mut stream, HEADERS, 4, id, &OK).await;
+                    write_on(&mut stream, 0, 1, id, b"x").await;
+                }
+                (HEADERS, _) if u32::from_be_bytes(id) == last => {
+                    write_on(&mut stream, HEADERS, 5, id, &OK).await;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn late_answers_to_cancelled_requests_end_no_connection() {
+        const CANCELLED_MANY: u32 = 2_100;
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let request = || {
+            let mut request = Request::new(RequestBody::empty());
+            *request.uri_mut() = "http://shop.test/".parse().unwrap();
+            request
+        };
+        let client = async {
+            let mut sender = handshake_http2(Box::new(near)).await.unwrap().sender;
+            for _ in 0..CANCELLED_MANY {
+                let mut sending = Box::pin(sender.try_send_request(request()));
+                assert!(futures::poll!(&mut sending).is_pending());
+                // It is sent before it is cancelled.
+                for _ in 0..4 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            let answer = sender.try_send_request(request()).await;
+            answer.map_err(|error| error.into_error()).unwrap().status()
+        };
+        let both = LocalSet::new();
+        let status = both
+            .run_until(async {
+                tokio::select! {
+                    status = client => Some(status),
+                    () = answers_late(far, CANCELLED_MANY * 2 + 1) => None,
+                }
+            })
+            .await;
+        assert_eq!(status, Some(http::StatusCode::OK));
     }
 }
