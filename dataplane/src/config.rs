@@ -32,7 +32,10 @@ pub use health::{
 };
 pub use host::{HostPattern, Hostname, HostnameError};
 pub use path::{PathError, PathRule};
-pub use requests::{NonIdempotent, RequestPolicy, Retry, RetryBudget, RetryOn, SamePeer, Timeouts};
+pub use requests::{
+    EscapedSlashes, NonIdempotent, PathHandling, RepeatedSlashes, RequestPolicy, Retry,
+    RetryBudget, RetryOn, SamePeer, Timeouts,
+};
 pub use traffic::{Access, AccessRules, Cors, RateLimit, RateLimitKey};
 pub use upstream::{
     Balance, HashKey, Peer, PeerCheck, Protocol, Queue, Readiness, SessionPersistence, Trust,

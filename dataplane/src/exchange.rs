@@ -47,6 +47,8 @@ pub(crate) struct Exchange {
     pub(crate) authority: Option<Authority>,
     /// The canonical path, where it is not the one in `uri`.
     pub(crate) path: Option<Box<str>>,
+    /// Whether every server reads the path alike.
+    pub(crate) plain_path: bool,
     pub(crate) request_id: HeaderValue,
     pub(crate) form: reject::Form,
     pub(crate) taken: Taken,
@@ -89,6 +91,7 @@ impl Exchange {
             version: parts.version,
             authority: None,
             path: None,
+            plain_path: true,
             request_id: sanitize::request_id(headers, &conn.client),
             form: reject::Form::of(headers),
             taken: Taken::Nothing,

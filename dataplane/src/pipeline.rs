@@ -118,9 +118,10 @@ fn admit(exchange: &mut Exchange, parts: &Parts) -> Result<(), Reject> {
     }
     sanitize::framing(parts)?;
     exchange.authority = Some(sanitize::authority(parts)?);
-    let path = parts.uri.path();
-    if let Cow::Owned(canonical) = sanitize::canonical_path(path)? {
-        exchange.path = Some(canonical.into());
+    let canonical = sanitize::canonical(parts.uri.path())?;
+    exchange.plain_path = canonical.plain;
+    if let Cow::Owned(path) = canonical.path {
+        exchange.path = Some(path.into());
     }
     Ok(())
 }
@@ -230,10 +231,18 @@ fn discard(body: Incoming, version: Version) {
 
 /// Finds the route.
 fn route(exchange: &mut Exchange) -> Result<(), Reject> {
-    let found = exchange
-        .table
-        .find(exchange.host(), exchange.path())
-        .map_err(|error| Reject::new(Reason::BadRequest).saying(error.as_str()))?;
+    let table = &exchange.table;
+    let found = if exchange.plain_path {
+        table.router.find(exchange.host(), exchange.path())
+    } else {
+        let routed = table
+            .resolve(exchange.host(), exchange.path())
+            .map_err(|error| Reject::new(Reason::BadRequest).saying(error.as_str()))?;
+        if let Some(path) = routed.path {
+            exchange.path = Some(path.into());
+        }
+        routed.found
+    };
     exchange.taken = match found {
         Some(found) => Taken::Route(found),
         None if exchange.table.default_route().is_some() => Taken::Default,

@@ -11,6 +11,7 @@ mod authority;
 mod client;
 mod headers;
 mod path;
+mod readings;
 mod request_id;
 mod upgrade;
 
@@ -18,7 +19,8 @@ pub(crate) use authority::{Authority, authority};
 pub(crate) use client::{ClientInfo, client_address, contains, is_https, network};
 pub(crate) use headers::names;
 pub(crate) use headers::{Forwarding, request_headers, response_headers, takes_away, trailers};
-pub(crate) use path::{PathError, canonical_path, readings, target, unescaped_equals};
+pub(crate) use path::{PathError, canonical, canonical_path, target, unescaped_equals};
+pub(crate) use readings::{comparable, decoded_slashes, merged, visit_readings};
 pub(crate) use request_id::request_id;
 pub(crate) use upgrade::{
     content_length, framing, is_extended_websocket, is_framed_once, is_websocket_accept,

@@ -77,6 +77,7 @@ impl AccessKey {
         Signed {
             method: asked.method,
             path: asked.uri.path(),
+            forwarded: asked.path,
             query: asked.uri.query(),
             headers: asked.headers,
             authority: asked.authority,

@@ -1,15 +1,29 @@
 //! Paths that everybody may have.
 
-use crate::{config::PathRule, sanitize};
+use crate::{
+    config::PathRule,
+    sanitize::{self, PathError},
+};
 
-/// Whether a canonical path is exempt. A path with `;parameters` must be exempt however servers read them:
-/// some read `/public/..;/admin` as `/admin`.
+/// Whether a canonical path is exempt, however servers read it: some read `/public/..;/admin` as `/admin`.
 pub(super) fn is_exempt(rules: &[PathRule], path: &str) -> bool {
-    let exempt = |path: &str| rules.iter().any(|rule| rule.takes(path));
-    if rules.is_empty() || !exempt(path) {
+    if rules.is_empty() {
         return false;
     }
-    sanitize::readings(path).is_ok_and(|readings| readings.iter().all(|reading| exempt(reading)))
+    let exempt = |reading: &str| match rules.iter().any(|rule| rule.takes(reading)) {
+        true => Ok(()),
+        false => Err(NotExempt),
+    };
+    sanitize::visit_readings(path, exempt).is_ok()
+}
+
+/// Some reading is not exempt, or there are too many.
+struct NotExempt;
+
+impl From<PathError> for NotExempt {
+    fn from(_: PathError) -> Self {
+        Self
+    }
 }
 
 #[cfg(test)]
@@ -23,7 +37,15 @@ mod tests {
             PathRule::prefix("/public").unwrap(),
             PathRule::exact("/healthz").unwrap(),
         ];
-        for path in ["/public", "/public/a", "/public/a;v=1", "/healthz"] {
+        for path in [
+            "/public",
+            "/public/a",
+            "/public/a;v=1",
+            "/public/a%2Fb",
+            "/public//a",
+            "/public/a%3Fb",
+            "/healthz",
+        ] {
             assert!(is_exempt(&rules, path), "{path}");
         }
         for path in [
@@ -38,6 +60,11 @@ mod tests {
             "/healthz;a",
             "/healthz/",
             "/admin;/public",
+            "//admin//public",
+            "/public%2F/../admin",
+            "/admin%3F/public",
+            "/healthz%2Fx",
+            "/healthz%3Fx/../y",
         ] {
             assert!(!is_exempt(&rules, path), "{path}");
         }

@@ -4,7 +4,7 @@ use std::{cmp::Ordering, fmt};
 
 use serde::{Serialize, Serializer};
 
-use crate::sanitize::canonical_path;
+use crate::sanitize::{canonical_path, comparable};
 
 /// Which paths a rule takes. `Ord` is precedence: the least that matches wins, which is Exact before
 /// Prefix and a longer prefix before a shorter one (Ingress API, "Multiple matches").
@@ -62,7 +62,7 @@ fn canonical(path: &str) -> Result<String, PathError> {
     let elements = path.trim_end_matches('/').split('/').skip(1);
     if elements.clone().any(str::is_empty) {
         return Err(unmatchable(
-            "doubled slashes are merged in requests".to_owned(),
+            "repeated slashes are compared merged".to_owned(),
         ));
     }
     if elements
@@ -81,8 +81,13 @@ fn canonical(path: &str) -> Result<String, PathError> {
             escaped.push_str(&format!("%{byte:02X}"));
         }
     }
-    let path = canonical_path(&escaped).map_err(|error| unmatchable(error.to_string()))?;
-    Ok(path.into_owned())
+    let text = canonical_path(&escaped).map_err(|error| unmatchable(error.to_string()))?;
+    if text.contains("%2F") {
+        return Err(unmatchable(
+            "encoded slashes are compared decoded".to_owned(),
+        ));
+    }
+    Ok(comparable(&text))
 }
 
 impl Ord for PathRule {
@@ -129,6 +134,7 @@ mod tests {
     #[test]
     fn rules_have_the_form_of_requests() {
         assert_eq!(exact("/%7eann"), "= /~ann");
+        assert_eq!(exact("/%40ann/%7Bx%7D"), "= /@ann/{x}");
         assert_eq!(exact("/stra\u{df}e/a b"), "= /stra%C3%9Fe/a%20b");
         assert_eq!(exact("/%c3%9f"), "= /%C3%9F");
         assert_eq!(

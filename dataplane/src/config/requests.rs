@@ -9,6 +9,9 @@ use super::{Access, Auth, Cors, Percent, RateLimit, duration, is_default};
 /// How the requests of one route are treated.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RequestPolicy {
+    /// How their paths are forwarded.
+    #[serde(skip_serializing_if = "is_default")]
+    pub path: PathHandling,
     /// Deadlines.
     #[serde(skip_serializing_if = "is_default")]
     pub timeouts: Timeouts,
@@ -27,6 +30,38 @@ pub struct RequestPolicy {
     /// From which web pages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<Arc<Cors>>,
+}
+
+/// What becomes of paths that servers read in several ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PathHandling {
+    /// Of `%2F`.
+    pub escaped_slashes: EscapedSlashes,
+    /// Of `//`.
+    pub repeated_slashes: RepeatedSlashes,
+}
+
+/// What becomes of `%2F` in a path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum EscapedSlashes {
+    /// Forwarded as sent.
+    #[default]
+    Keep,
+    /// Answered with 400.
+    Reject,
+    /// Forwarded as `/`, and matched again.
+    Decode,
+}
+
+/// What becomes of repeated slashes in a path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum RepeatedSlashes {
+    /// Forwarded as sent.
+    #[default]
+    Keep,
+    /// Forwarded as one, and matched again.
+    Merge,
 }
 
 /// Deadlines of a request. `None` is no deadline.

@@ -163,13 +163,15 @@ pub(crate) fn why(table: &PeerTable, request: &WhyRequest) -> WhyReport {
     };
     let host = normal(&request.host);
     why.canonical_path = Some(path.to_string());
-    let taken = match taken(table, &host, &path) {
-        Ok(taken) => taken,
+    let (taken, path) = match taken(table, &host, &path) {
+        Ok((taken, None)) => (taken, path),
+        Ok((taken, Some(changed))) => (taken, changed.into()),
         Err(error) => {
             why.refuse(Reason::BadRequest, &error.to_string());
             return why;
         }
     };
+    why.canonical_path = Some(path.to_string());
     why.name_rule(table, taken, request.https);
     let Some(route) = exchange::route_of(table, taken) else {
         let message = format!("no host and path rule takes {host}{path}");
@@ -201,7 +203,7 @@ pub(crate) async fn why_trying(
         .canonical_path
         .as_deref()
         .and_then(|path| taken(table, &normal(&request.host), path).ok());
-    if let Some(route) = taken.and_then(|taken| exchange::route_of(table, taken)) {
+    if let Some(route) = taken.and_then(|(taken, _)| exchange::route_of(table, taken)) {
         trial::try_request(route, shared, request, trial, &mut why).await;
     }
     why
@@ -211,10 +213,17 @@ fn normal(host: &str) -> String {
     host.trim_end_matches('.').to_ascii_lowercase()
 }
 
-fn taken(table: &PeerTable, host: &str, path: &str) -> Result<Taken, LookupError> {
-    Ok(match table.find(host, path)? {
+/// The route, and the path that its policy forwards where that is another.
+fn taken(
+    table: &PeerTable,
+    host: &str,
+    path: &str,
+) -> Result<(Taken, Option<String>), LookupError> {
+    let routed = table.resolve(host, path)?;
+    let taken = match routed.found {
         Some(found) => Taken::Route(found),
         None if table.default_route().is_some() => Taken::Default,
         None => Taken::Nothing,
-    })
+    };
+    Ok((taken, routed.path))
 }

@@ -1,15 +1,14 @@
 //! One canonical path for each request, used by routing, auth, limits, log and forwarding alike.
 //!
-//! Two servers that disagree on what a path means are how access rules are walked around, so everything
-//! that servers are known to disagree on is either resolved here or refused:
+//! Two servers that disagree on what a path means are how access rules are walked around:
 //!
 //! - unreserved characters are decoded, other escapes get upper-case digits (RFC 3986 §6.2.2);
-//! - doubled slashes are merged, then dot segments (`%2e`, too) resolved; climbing above the root stays
-//!   there (RFC 3986 §5.2.4);
-//! - `%00`, `%2F`, `%5C`, `\`, bad escapes, raw control characters, spaces and non-ASCII bytes are refused,
-//!   and so is a dot segment with parameters (`..;x`), which Java servers climb with.
+//! - dot segments (`%2e`, too) are resolved; climbing above the root stays there (RFC 3986 §5.2.4);
+//! - `%00`, `%5C`, `\`, bad escapes, raw control characters, spaces and non-ASCII bytes are rejected, and so are
+//!   dot segments that only some servers see: `..;x`, `..%2F` and `..%3F`.
 //!
-//! Other reserved characters stay as they were sent: `%40` and `@` are two paths (RFC 3986 §2.2).
+//! `%2F` and repeated slashes stay, because applications need them. What servers may make of such a path is listed
+//! by [`visit_readings`](super::visit_readings). Other reserved characters stay as they were sent (RFC 3986 §2.2).
 
 use std::{borrow::Cow, fmt};
 
@@ -25,8 +24,12 @@ pub(crate) enum PathError {
     BadEscape,
     /// `%00`.
     Nul,
-    /// `%2F`: some servers take it for a separator, some do not.
+    /// `%2F`, where a policy or a flag rejects it.
     EncodedSlash,
+    /// A dot segment beside `%2F`, or before `%3F` or `%23`: servers that decode first climb.
+    EncodedDots,
+    /// Servers may read the path in more ways than can be looked at for its length.
+    TooManyReadings,
     /// `\` or `%5C`: some servers take it for a separator, some do not.
     Backslash,
     /// A control character, a space or a byte above 127.
@@ -43,6 +46,8 @@ impl PathError {
             Self::BadEscape => "The path has a % without two hexadecimal digits",
             Self::Nul => "The path has an encoded NUL",
             Self::EncodedSlash => "The path has an encoded slash",
+            Self::EncodedDots => "The path has a dot segment beside an encoded delimiter",
+            Self::TooManyReadings => "The path can be read in too many ways",
             Self::Backslash => "The path has a backslash",
             Self::RawByte => "The path has a byte that must be percent-encoded",
             Self::DotParameters => "The path has a dot segment with parameters",
@@ -56,8 +61,17 @@ impl fmt::Display for PathError {
     }
 }
 
-/// The canonical form of a path, without its query. Borrows if the path has that form already.
-pub(crate) fn canonical_path(raw: &str) -> Result<Cow<'_, str>, PathError> {
+/// A path that every request has one of.
+#[derive(Debug)]
+pub(crate) struct Canonical<'a> {
+    /// The path; borrowed if it was canonical as sent.
+    pub(crate) path: Cow<'a, str>,
+    /// Whether every server reads it alike: it has no escape, no repeated slash and no `;parameters`.
+    pub(crate) plain: bool,
+}
+
+/// The canonical form of a path, without its query.
+pub(crate) fn canonical(raw: &str) -> Result<Canonical<'_>, PathError> {
     if !raw.starts_with('/') {
         return Err(PathError::NotAbsolute);
     }
@@ -65,45 +79,83 @@ pub(crate) fn canonical_path(raw: &str) -> Result<Cow<'_, str>, PathError> {
     let mut after_slash = false;
     for &byte in raw.as_bytes() {
         let plain = match byte {
-            b'%' | b'\\' => false,
+            b'%' | b'\\' | b';' => false,
             b'/' | b'.' => !after_slash,
             b'!'..=b'~' => true,
             _ => return Err(PathError::RawByte),
         };
         if !plain {
-            return rewrite(raw).map(Cow::Owned);
+            return careful(raw);
         }
         after_slash = byte == b'/';
     }
-    Ok(Cow::Borrowed(raw))
+    Ok(Canonical {
+        path: Cow::Borrowed(raw),
+        plain: true,
+    })
+}
+
+/// The canonical form of a path, as text.
+pub(crate) fn canonical_path(raw: &str) -> Result<Cow<'_, str>, PathError> {
+    canonical(raw).map(|canonical| canonical.path)
 }
 
 /// The careful way: decode, then resolve segment by segment.
-fn rewrite(raw: &str) -> Result<String, PathError> {
+fn careful(raw: &str) -> Result<Canonical<'_>, PathError> {
     let decoded = decode(raw)?;
-    let mut out = String::with_capacity(decoded.len());
-    let mut segments = decoded.split('/').skip(1).peekable();
+    if decoded.split('/').any(has_hidden_dots) {
+        return Err(PathError::EncodedDots);
+    }
+    if decoded.split('/').any(is_dot_with_parameters) {
+        return Err(PathError::DotParameters);
+    }
+    let path = match resolve(&decoded) {
+        resolved if resolved == raw => Cow::Borrowed(raw),
+        resolved => Cow::Owned(resolved),
+    };
+    let plain = !path.contains(['%', ';']) && !path.contains("//");
+    Ok(Canonical { path, plain })
+}
+
+/// Resolves dot segments; empty segments are segments (RFC 3986 §5.2.4).
+pub(super) fn resolve(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
-        let last = segments.peek().is_none();
-        match segment {
-            "" | "." | ".." => {
-                if segment == ".." {
-                    out.truncate(out.rfind('/').unwrap_or_default());
-                }
-                if last {
-                    out.push('/');
-                }
+        if segment == "." || segment == ".." {
+            if segment == ".." {
+                out.truncate(out.rfind('/').unwrap_or_default());
             }
-            _ => {
-                if is_dot_with_parameters(segment) {
-                    return Err(PathError::DotParameters);
-                }
+            if segments.peek().is_none() {
                 out.push('/');
-                out.push_str(segment);
             }
+        } else {
+            out.push('/');
+            out.push_str(segment);
         }
     }
-    Ok(out)
+    out
+}
+
+/// Whether servers that decode first see a dot segment where the others see none.
+fn has_hidden_dots(segment: &str) -> bool {
+    let slash = segment.contains("%2F");
+    let is_end = |rest: &str| {
+        let ends = ["%3F", "%23"].iter().any(|end| rest.starts_with(end));
+        ends || slash
+            && (rest.is_empty()
+                || rest.starts_with(';')
+                || ["%2F", "%3B"].iter().any(|end| rest.starts_with(end)))
+    };
+    let starts = std::iter::once(segment).chain(
+        segment
+            .match_indices("%2F")
+            .filter_map(|(at, found)| segment.get(at + found.len()..)),
+    );
+    starts.into_iter().any(|rest| {
+        let dots = rest.strip_prefix("..").or_else(|| rest.strip_prefix('.'));
+        dots.is_some_and(is_end)
+    })
 }
 
 /// Decodes unreserved characters, makes other escapes upper case, refuses what has no one meaning.
@@ -117,7 +169,6 @@ fn decode(raw: &str) -> Result<String, PathError> {
                 let low = bytes.next().and_then(hex).ok_or(PathError::BadEscape)?;
                 match high << 4 | low {
                     0 => return Err(PathError::Nul),
-                    b'/' => return Err(PathError::EncodedSlash),
                     b'\\' => return Err(PathError::Backslash),
                     value if is_unreserved(value) => out.push(char::from(value)),
                     _ => {
@@ -161,46 +212,11 @@ const fn digit(value: u8) -> u8 {
     }
 }
 
-/// What servers make of a canonical path that take `;parameters` off each segment, and then look at its dots and
-/// slashes, where that is not the path itself: first those that take off only what is written plainly, then those
-/// that decode before, and see `%3B`, too. The two are no steps of one way: `/;/a/..%3B/..%3B/b` is `/a/..;/..;/b`
-/// to the first and `/b` to the others.
-pub(crate) fn readings(path: &str) -> Result<Vec<String>, PathError> {
-    let mut readings = Vec::new();
-    if !path.contains(';') && !path.contains("%3B") {
-        return Ok(readings);
-    }
-    for escaped in [false, true] {
-        let plain = without_parameters(path, escaped);
-        let plain = canonical_path(&plain)?;
-        if plain != path && !readings.iter().any(|known: &String| *known == plain) {
-            readings.push(plain.into_owned());
-        }
-    }
-    Ok(readings)
-}
-
-/// The path without parameters; with `escaped` without those that begin with `%3B`, too.
-fn without_parameters(path: &str, escaped: bool) -> String {
-    let mut plain = String::with_capacity(path.len());
-    for segment in path.split_inclusive('/') {
-        let escaped = segment.find("%3B").filter(|_| escaped);
-        match segment.find(';').into_iter().chain(escaped).min() {
-            None => plain.push_str(segment),
-            Some(end) => {
-                plain.push_str(&segment[..end]);
-                plain.push_str(if segment.ends_with('/') { "/" } else { "" });
-            }
-        }
-    }
-    plain
-}
-
 /// The request target to send upstream: the canonical path, and the query as it came, byte for byte, but for the
 /// parameters that are `hidden`.
 pub(crate) fn target(uri: &Uri, path: &str, hidden: &[String]) -> PathAndQuery {
     if let Some(whole) = uri.path_and_query()
-        && whole.path() == path
+        && is_sent_as(whole.path(), path)
         && hidden.is_empty()
     {
         return whole.clone();
@@ -211,6 +227,11 @@ pub(crate) fn target(uri: &Uri, path: &str, hidden: &[String]) -> PathAndQuery {
         Some(rest) => (!rest.is_empty()).then_some(rest.as_str()),
         None => uri.query(),
     };
+    let path = if is_sent_as(uri.path(), path) {
+        uri.path()
+    } else {
+        path
+    };
     let mut text = String::with_capacity(path.len() + query.map_or(0, |query| query.len() + 1));
     text.push_str(path);
     if let Some(query) = query {
@@ -220,6 +241,12 @@ pub(crate) fn target(uri: &Uri, path: &str, hidden: &[String]) -> PathAndQuery {
     // Both parts were parsed before, so this does not fail; and if it did, `/` gives nothing away.
     PathAndQuery::from_maybe_shared(Bytes::from(text))
         .unwrap_or_else(|_| PathAndQuery::from_static("/"))
+}
+
+/// Whether a path goes upstream as it was sent: it is canonical, or it has encoded slashes and differs in the case of
+/// its escapes alone. Servers that keep encoded slashes may compare them byte for byte.
+fn is_sent_as(raw: &str, path: &str) -> bool {
+    raw == path || (path.contains("%2F") && raw.eq_ignore_ascii_case(path))
 }
 
 /// The query without every parameter of these names, however it is escaped.
@@ -274,9 +301,15 @@ mod tests {
             ("/a", "/a"),
             ("/a/", "/a/"),
             ("/a/b", "/a/b"),
-            ("//", "/"),
-            ("///a///b///", "/a/b/"),
-            ("//a", "/a"),
+            ("//", "//"),
+            ("///a///b///", "///a///b///"),
+            ("//a", "//a"),
+            ("/a%2fb", "/a%2Fb"),
+            ("/%2F", "/%2F"),
+            ("/a%2Fc/../b", "/b"),
+            ("/a%2F.gitignore", "/a%2F.gitignore"),
+            ("/a..%2Fb", "/a..%2Fb"),
+            ("/a%3fb%23c", "/a%3Fb%23c"),
             ("/./a", "/a"),
             ("/a/.", "/a/"),
             ("/a/./b", "/a/b"),
@@ -287,8 +320,9 @@ mod tests {
             ("/..", "/"),
             ("/../..", "/"),
             ("/../../etc/passwd", "/etc/passwd"),
-            ("/a//../b", "/b"),
-            ("/a/.//../b", "/b"),
+            ("/a//../b", "/a/b"),
+            ("/a/.//../b", "/a/b"),
+            ("/..//a", "//a"),
             ("/%2e%2e/a", "/a"),
             ("/a/%2E%2e/b", "/b"),
             ("/a/.%2e/b", "/b"),
@@ -329,8 +363,17 @@ mod tests {
             ("/%zz", PathError::BadEscape),
             ("/%u002e", PathError::BadEscape),
             ("/a%00", PathError::Nul),
-            ("/a%2fb", PathError::EncodedSlash),
-            ("/..%2F..%2Fetc", PathError::EncodedSlash),
+            ("/..%2F..%2Fetc", PathError::EncodedDots),
+            ("/a/..%2fb", PathError::EncodedDots),
+            ("/a/.%2fb", PathError::EncodedDots),
+            ("/a%2f../b", PathError::EncodedDots),
+            ("/a%2f..", PathError::EncodedDots),
+            ("/a%2F.", PathError::EncodedDots),
+            ("/a%2f%2e%2e%2fb", PathError::EncodedDots),
+            ("/a/..%3Fb", PathError::EncodedDots),
+            ("/a/..%23b", PathError::EncodedDots),
+            ("/a%2F..;x/b", PathError::EncodedDots),
+            ("/a/..%3B%2Fb", PathError::EncodedDots),
             ("/a\\b", PathError::Backslash),
             ("/..\\..\\x", PathError::Backslash),
             ("/a%5cb", PathError::Backslash),
@@ -356,7 +399,9 @@ mod tests {
             ("/a?x=%2e%2e//&y", "/a?x=%2e%2e//&y"),
             ("/a/../b?x=/../%zz", "/b?x=/../%zz"),
             ("/a/../b?", "/b?"),
-            ("http://h/a//b?q", "/a/b?q"),
+            ("http://h/a//b?q", "/a//b?q"),
+            ("/@scope%2fpkg?q", "/@scope%2fpkg?q"),
+            ("/a/../%61%2fb?q", "/a%2Fb?q"),
             ("http://h", "/"),
         ] {
             let uri: Uri = uri.parse().unwrap();
@@ -379,13 +424,14 @@ mod tests {
         fn canonical_paths_are_canonical(raw in pieces()) {
             if let Ok(path) = canonical_path(&raw) {
                 prop_assert!(matches!(canonical_path(&path), Ok(Cow::Borrowed(again)) if again == path)
-                    || path.contains('%') || path.contains("/."), "{} {}", raw, path);
+                    || path.contains(['%', ';']) || path.contains("/.") || path.contains("//"), "{} {}", raw, path);
                 prop_assert_eq!(canonical_path(&path).unwrap(), path.clone());
-                prop_assert!(path.starts_with('/') && !path.contains("//") && !path.contains('\\'));
+                prop_assert!(path.starts_with('/') && !path.contains('\\'));
+                prop_assert!(path.replace("%2F", "/").split('/').all(|segment| segment != "." && segment != ".."));
                 prop_assert!(path.bytes().all(|byte| byte.is_ascii_graphic()));
                 prop_assert!(path.split('/').all(|segment| segment != "." && segment != ".."));
                 let folded = path.to_ascii_lowercase();
-                for never in ["%2e", "%2f", "%5c", "%00", "%61", "%7e"] {
+                for never in ["%2e", "%5c", "%00", "%61", "%7e"] {
                     prop_assert!(!folded.contains(never), "{} {}", raw, path);
                 }
             }
@@ -428,23 +474,6 @@ mod tests {
         ] {
             let uri = Uri::try_from(format!("/p?{query}")).unwrap();
             assert_eq!(target(&uri, "/p", &hidden).as_str(), wanted);
-        }
-    }
-
-    #[test]
-    fn parameters_are_taken_off_before_dots_are_looked_at() {
-        for (path, wanted) in [
-            ("/a", &[][..]),
-            ("/admin;x", &["/admin"]),
-            ("/admin;x/y;z", &["/admin/y"]),
-            ("/;/admin", &["/admin"]),
-            ("/admin%3Bx", &["/admin"]),
-            ("/x/..%3B/admin", &["/admin"]),
-            ("/admin;x%3By", &["/admin"]),
-            ("/a;x/b%3By", &["/a/b%3By", "/a/b"]),
-            ("/;/a/..%3B/..%3B/b", &["/a/..%3B/..%3B/b", "/b"]),
-        ] {
-            assert_eq!(readings(path).unwrap(), wanted, "{path}");
         }
     }
 }

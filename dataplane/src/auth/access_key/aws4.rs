@@ -11,7 +11,7 @@ use super::{
     canonical::{self, Fields, Order},
     hexadecimal, named_parameters, payload,
 };
-use crate::{auth::Outcome, config::SignedBody};
+use crate::{auth::Outcome, config::SignedBody, sanitize::canonical_path};
 
 pub(super) const SCHEME: &str = "AWS4-HMAC-SHA256";
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
@@ -235,7 +235,10 @@ fn requests(
         }
     } else {
         let normalized = canonical::normalized(request.path);
-        add(canonical::escaped_twice(&normalized).into());
+        // Where that is what goes upstream: signed with one slash, two are another path.
+        if canonical_path(&normalized).is_ok_and(|path| path == request.forwarded) {
+            add(canonical::escaped_twice(&normalized).into());
+        }
         // Clients that are told not to normalise; no normalised path is like it.
         add(canonical::escaped_twice(request.path).into());
         if !request.path.contains('%') {

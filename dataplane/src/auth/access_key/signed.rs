@@ -24,6 +24,8 @@ pub(super) struct Signed<'a> {
     pub(super) method: &'a Method,
     /// As received.
     pub(super) path: &'a str,
+    /// The canonical path that goes upstream.
+    pub(super) forwarded: &'a str,
     pub(super) query: Option<&'a str>,
     pub(super) headers: &'a HeaderMap,
     /// Host and port, as the client wrote them.

@@ -14,11 +14,14 @@ use super::*;
 use crate::{
     auth::Outcome,
     config::{AccessKeys, SecretBytes, SignedBody},
+    sanitize::{canonical_path, merged},
 };
 
 /// A request to look at.
 pub(super) struct Sample {
     parts: Parts,
+    /// The path that goes upstream.
+    pub(super) forwarded: String,
     authority: String,
     pub(super) https: bool,
     pub(super) has_body: bool,
@@ -40,6 +43,7 @@ impl Sample {
                 .authority()
                 .map_or_else(String::new, ToString::to_string),
             parts,
+            forwarded: canonical_path(uri.path()).unwrap_or_default().into_owned(),
             https: uri.scheme_str() == Some("https"),
             has_body: false,
             now: 0,
@@ -57,6 +61,7 @@ impl Sample {
         Signed {
             method: &self.parts.method,
             path: self.parts.uri.path(),
+            forwarded: &self.forwarded,
             query: self.parts.uri.query(),
             headers: &self.parts.headers,
             authority: &self.authority,
@@ -198,7 +203,13 @@ fn signatures_of_independent_clients_are_good() {
         let data = Data::of(profile);
         let method = data.method(profile);
         for case in &data.cases {
-            let sample = data.sample(case);
+            let mut sample = data.sample(case);
+            if case.name.ends_with("execute-api: a doubled slash") {
+                // It was signed with one slash: that is what must be forwarded.
+                let kept = outcome(&method, &sample, &case.bytes());
+                assert_eq!(kept, Outcome::WrongCredential);
+                sample.forwarded = merged(&sample.forwarded);
+            }
             let outcome = outcome(&method, &sample, &case.bytes());
             assert_eq!(outcome, Outcome::Allowed, "{profile:?}: {}", case.name);
         }

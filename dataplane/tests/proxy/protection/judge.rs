@@ -29,8 +29,14 @@ fn readings(target: &str) -> impl Iterator<Item = String> {
     let decoded = decode(path);
     let stripped = decode(&without_parameters(path));
     let both = without_parameters(&decoded);
-    [decoded, stripped, both]
-        .into_iter()
+    let all = [decoded, stripped, both];
+    // Servers that decode before they look for the query end the path at what was escaped.
+    let cut = |path: &String| path.split(['?', '#']).next().unwrap_or_default().to_owned();
+    let early = without_parameters(&cut(&all[0]));
+    let cut: Vec<String> = all.iter().map(cut).collect();
+    all.into_iter()
+        .chain(cut)
+        .chain([early])
         .map(|path| resolve(&path))
 }
 
@@ -96,6 +102,10 @@ fn the_judge_sees_what_servers_see() {
         "/\\admin",
         "http://other/admin?x",
         "/admin#x",
+        "/admin%3Fx",
+        "/admin%23/y",
+        "/;x%2Fadmin",
+        "//admin%2Fx",
     ] {
         assert!(sees(target), "{target}");
     }

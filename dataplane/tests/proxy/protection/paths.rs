@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Other ways to write `/admin`: each is the protected path, and is refused as that is.
-pub(super) const SAME: [&str; 34] = [
+pub(super) const SAME: [&str; 52] = [
     "/admin",
     "/admin/",
     "/admin/x",
@@ -45,15 +45,41 @@ pub(super) const SAME: [&str; 34] = [
     "/admin%3Bx",
     "/x/..%3B/admin",
     "/x/..%3bv=1/admin%3b",
+    "/admin%2f",
+    "/admin%2Fx",
+    "/admin%2F%2fx",
+    "/%2fadmin",
+    "/%2Fadmin",
+    "/%2f%2Fadmin//x",
+    "/%2F/admin",
+    "/admin%3Fx",
+    "/admin%3fx/y",
+    "/admin%23",
+    "/admin%23x%3Fy",
+    "/admin;x%3Fy",
+    "/;x%2Fadmin",
+    "/%3Bx%2fadmin",
+    "/;/%2F/;x/admin%2F;y",
+    "/x//..%3B/admin",
+    "/x//../../admin",
+    "//x/..//admin",
 ];
 
 /// Ways that servers disagree on: whatever becomes of them, the origin does not see the protected path.
-const ODD: [&[u8]; 46] = [
+const ODD: [&[u8]; 54] = [
     b"/admin#x",
     b"/#/../admin",
-    b"/admin%2f",
-    b"/admin%2Fx",
-    b"/%2fadmin",
+    b"/x/..%2Fadmin",
+    b"/x/.%2F..%2Fadmin",
+    b"/x%2F../admin",
+    b"/x/..%3B%2Fadmin",
+    b"/x/..%3F/admin",
+    b"/x%2F%2e%2E%2Fadmin",
+    b"/%252Fadmin",
+    b"/admin%252Fx",
+    b"/admin%253Fx",
+    b"/%2F..%2Fadmin",
+    b"/admin%2F..%2F..%2Fx",
     b"/x%2f..%2fadmin",
     b"/x/..%2fadmin",
     b"/admin%00",
