@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use hale_dataplane::config::{EscapedSlashes, RepeatedSlashes};
 use serde::{Deserialize, Serialize};
 
 /// The namespace and name of an object.
@@ -67,6 +68,10 @@ pub struct Settings {
     pub default_certificate: Option<ObjectKey>,
     /// Whether plain HTTP for hosts with TLS is answered with 308 to https.
     pub ssl_redirect: bool,
+    /// What becomes of `%2F` in paths where no policy says it.
+    pub escaped_slashes: EscapedSlashes,
+    /// What becomes of repeated slashes in paths where no policy says it.
+    pub repeated_slashes: RepeatedSlashes,
     /// Whether endpoints may be loopback, link-local or unspecified addresses: true where manifests
     /// come from files, and nowhere else.
     pub allow_loopback_endpoints: bool,
@@ -82,6 +87,8 @@ impl Default for Settings {
             default_backend: None,
             default_certificate: None,
             ssl_redirect: true,
+            escaped_slashes: EscapedSlashes::Keep,
+            repeated_slashes: RepeatedSlashes::Keep,
             allow_loopback_endpoints: false,
         }
     }

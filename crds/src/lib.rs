@@ -21,6 +21,7 @@ mod duration;
 mod health_check;
 mod load_balancer;
 mod passive_check;
+mod path;
 mod policy;
 mod rate_limit;
 mod requests;
@@ -43,6 +44,7 @@ pub use health_check::{
 };
 pub use load_balancer::{ConsistentHash, LoadBalancer, LoadBalancerType, SlowStart, SourceIp, Uri};
 pub use passive_check::{ErrorPercent, PassiveCheck};
+pub use path::{EscapedSlashes, Path, RepeatedSlashes};
 pub use policy::{TargetKind, TargetRef, UpstreamPolicy, UpstreamPolicySpec};
 pub use rate_limit::{ClientAddress, Consumer, RateLimit, RateLimitKey, WholeRoute};
 pub use requests::{Failure, GrpcCode, NonIdempotent, Retry, RetryBudget, SamePeer, Timeouts};

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, Auth, CircuitBreaker, Cors, HealthCheck, LoadBalancer, RateLimit, Retry,
+    Access, Auth, CircuitBreaker, Cors, HealthCheck, LoadBalancer, Path, RateLimit, Retry,
     SessionPersistence, Timeouts, Tls, UpstreamPolicyStatus,
 };
 
@@ -110,6 +110,10 @@ pub struct UpstreamPolicySpec {
     /// Deadlines of a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
+    /// What becomes of encoded and repeated slashes in paths. Default: the flags `--escaped-slashes` and
+    /// `--repeated-slashes`, which forward them as sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<Path>,
     /// Who may send requests: whom one of the methods identifies. Others are answered with 401. What cannot be
     /// used (a Secret that is missing, a section that is not valid) refuses requests with 503; it never lets
     /// them through. Default: everybody.

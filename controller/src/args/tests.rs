@@ -62,6 +62,17 @@ fn switches_take_a_value_or_none() {
 }
 
 #[test]
+fn slashes_are_kept_unless_a_flag_says_otherwise() {
+    let objects = run("hale run").objects;
+    assert_eq!(objects.escaped_slashes, EscapedSlashes::Keep);
+    assert_eq!(objects.repeated_slashes, RepeatedSlashes::Keep);
+    let objects = run("hale run --escaped-slashes=Reject --repeated-slashes merge").objects;
+    assert_eq!(objects.escaped_slashes, EscapedSlashes::Reject);
+    assert_eq!(objects.repeated_slashes, RepeatedSlashes::Merge);
+    assert!(parse("hale run --escaped-slashes=Merge").is_err());
+}
+
+#[test]
 fn the_proxy_protocol_is_for_proxies_that_are_named() {
     let message = parse("hale run --use-proxy-protocol").expect_err("of whom?");
     assert!(message.contains("--trusted-proxy-cidr"), "{message}");

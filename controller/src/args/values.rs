@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, str::FromStr, time::Duration};
 
-use hale_dataplane::AccessLog;
+use hale_dataplane::{
+    AccessLog,
+    config::{EscapedSlashes, RepeatedSlashes},
+};
 use ipnet::IpNet;
 
 /// `5s`, `250ms`, `1h30m`; a plain number is refused, because people mean different units by it.
@@ -30,6 +33,25 @@ pub(super) fn access_log(text: &str) -> Result<AccessLog, String> {
         "off" | "none" | "" => AccessLog::Off,
         path => AccessLog::File(path.into()),
     })
+}
+
+/// What becomes of `%2F`, in any case.
+pub(super) fn escaped_slashes(text: &str) -> Result<EscapedSlashes, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "keep" => Ok(EscapedSlashes::Keep),
+        "reject" => Ok(EscapedSlashes::Reject),
+        "decode" => Ok(EscapedSlashes::Decode),
+        _ => Err(format!("{text:?} is none of Keep, Reject and Decode")),
+    }
+}
+
+/// What becomes of repeated slashes, in any case.
+pub(super) fn repeated_slashes(text: &str) -> Result<RepeatedSlashes, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "keep" => Ok(RepeatedSlashes::Keep),
+        "merge" => Ok(RepeatedSlashes::Merge),
+        _ => Err(format!("{text:?} is neither Keep nor Merge")),
+    }
 }
 
 /// Text that may hold a credential: `Debug` does not print it.

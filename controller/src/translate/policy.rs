@@ -16,7 +16,7 @@ mod tls;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hale_crds::{TargetKind, UpstreamPolicy};
-use hale_dataplane::config::{ObjectRef, SessionPersistence, UpstreamLimits};
+use hale_dataplane::config::{ObjectRef, PathHandling, SessionPersistence, UpstreamLimits};
 
 use crate::{
     cluster::{Cluster, key, namespace},
@@ -59,6 +59,8 @@ pub(super) struct Policies<'a> {
     strays: BTreeMap<(ObjectKey, Section), (usize, Target)>,
     /// What took part in the config.
     in_force: BTreeSet<(Target, Section)>,
+    /// What becomes of paths where no policy says it.
+    path: PathHandling,
 }
 
 /// What policies say of the peers of a Service port.
@@ -84,6 +86,10 @@ impl<'a> Policies<'a> {
             owners: BTreeMap::new(),
             strays: BTreeMap::new(),
             in_force: BTreeSet::new(),
+            path: PathHandling {
+                escaped_slashes: settings.escaped_slashes,
+                repeated_slashes: settings.repeated_slashes,
+            },
         };
         let ingresses: BTreeSet<ObjectKey> = match cluster.policies() {
             [] => BTreeSet::new(),

@@ -2,15 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Access, Auth, Cors, Percent, RateLimit, duration, is_default};
 
 /// How the requests of one route are treated.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RequestPolicy {
-    /// How their paths are forwarded.
-    #[serde(skip_serializing_if = "is_default")]
+    /// How their paths are forwarded. A route has its rule by the name `path`.
+    #[serde(rename = "pathHandling", skip_serializing_if = "is_default")]
     pub path: PathHandling,
     /// Deadlines.
     #[serde(skip_serializing_if = "is_default")]
@@ -43,7 +43,7 @@ pub struct PathHandling {
 }
 
 /// What becomes of `%2F` in a path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EscapedSlashes {
     /// Forwarded as sent.
     #[default]
@@ -55,7 +55,7 @@ pub enum EscapedSlashes {
 }
 
 /// What becomes of repeated slashes in a path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RepeatedSlashes {
     /// Forwarded as sent.
     #[default]

@@ -42,6 +42,7 @@ impl Attachment {
             Section::Tls => sections.tls.is_some(),
             Section::Retry => sections.retry.as_ref().is_some_and(Result::is_ok),
             Section::Timeouts => sections.timeouts.as_ref().is_some_and(Result::is_ok),
+            Section::Path => sections.path.is_some(),
             Section::Auth => sections.auth.is_some(),
             Section::Access => sections.access.is_some(),
             Section::RateLimit => sections.rate_limit.as_ref().is_some_and(Result::is_ok),

@@ -19,11 +19,15 @@ impl Policies<'_> {
         forwards: bool,
     ) -> RequestPolicy {
         if self.owners.is_empty() {
-            return RequestPolicy::default();
+            return RequestPolicy {
+                path: self.path,
+                ..RequestPolicy::default()
+            };
         }
         let mut policy = RequestPolicy {
             auth: self.auth(ingress, port),
             access: self.access(ingress, port),
+            path: self.path,
             ..RequestPolicy::default()
         };
         let mut find = |section| self.find(ingress, port, section);
@@ -31,10 +35,12 @@ impl Policies<'_> {
         let wanted = |section| forwards.then_some(section);
         let retry = wanted(Section::Retry).and_then(&mut find);
         let timeouts = wanted(Section::Timeouts).and_then(&mut find);
+        let path = wanted(Section::Path).and_then(&mut find);
         let sections = |index: Option<usize>| Some(&self.entries.get(index?)?.sections);
         policy.rate_limit =
             sections(rate_limit).and_then(|it| it.rate_limit.as_ref()?.as_ref().ok().cloned());
         policy.cors = sections(cors).and_then(|it| it.cors.as_ref()?.as_ref().ok().cloned());
+        policy.path = sections(path).and_then(|it| it.path).unwrap_or(policy.path);
         policy.retry = sections(retry).and_then(|it| it.retry.as_ref()?.as_ref().ok().cloned());
         policy.timeouts = sections(timeouts)
             .and_then(|it| it.timeouts.as_ref()?.as_ref().ok().cloned())

@@ -9,6 +9,7 @@ pub(super) enum Section {
     Tls,
     Retry,
     Timeouts,
+    Path,
     Auth,
     Access,
     RateLimit,
@@ -16,7 +17,7 @@ pub(super) enum Section {
 }
 
 impl Section {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::HealthCheck,
         Self::LoadBalancer,
         Self::SessionPersistence,
@@ -24,6 +25,7 @@ impl Section {
         Self::Tls,
         Self::Retry,
         Self::Timeouts,
+        Self::Path,
         Self::Auth,
         Self::Access,
         Self::RateLimit,
@@ -39,6 +41,7 @@ impl Section {
             Self::Tls => "tls",
             Self::Retry => "retry",
             Self::Timeouts => "timeouts",
+            Self::Path => "path",
             Self::Auth => "auth",
             Self::Access => "access",
             Self::RateLimit => "rateLimit",
@@ -56,6 +59,7 @@ impl Section {
             | Self::Tls => true,
             Self::Retry
             | Self::Timeouts
+            | Self::Path
             | Self::Auth
             | Self::Access
             | Self::RateLimit

@@ -17,7 +17,8 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use hale_crds::{HealthCheck, UpstreamPolicySpec};
 use hale_dataplane::config::{
-    self, AccessRules, Cors, HealthPolicy, ObjectRef, Percent, RateLimit, Timeouts, UpstreamLimits,
+    self, AccessRules, Cors, HealthPolicy, ObjectRef, PathHandling, Percent, RateLimit, Timeouts,
+    UpstreamLimits,
 };
 
 use crate::{
@@ -47,6 +48,7 @@ pub(super) struct Sections {
     pub(super) tls: Option<Judged<TlsParts>>,
     pub(super) retry: Option<Judged<config::Retry>>,
     pub(super) timeouts: Option<Judged<Timeouts>>,
+    pub(super) path: Option<PathHandling>,
     pub(super) auth: Option<Guard>,
     pub(super) access: Option<Judged<Arc<AccessRules>>>,
     pub(super) rate_limit: Option<Judged<Arc<RateLimit>>>,
@@ -89,6 +91,7 @@ impl Sections {
             tls: tls.map(|tls| tls::read(tls, &source.namespace, place.cluster)),
             retry: spec.retry.as_ref().map(requests::retry),
             timeouts: spec.timeouts.as_ref().map(requests::timeouts),
+            path: spec.path.as_ref().map(requests::path),
             auth: spec.auth.as_ref().map(|it| auth::read(it, place)),
             access: spec.access.as_ref().map(|it| access::read(it, source)),
             rate_limit: (spec.rate_limit.as_ref()).map(|it| rate_limit::read(it, source, replicas)),
@@ -106,6 +109,7 @@ impl Sections {
             Section::Tls => self.tls.is_some(),
             Section::Retry => self.retry.is_some(),
             Section::Timeouts => self.timeouts.is_some(),
+            Section::Path => self.path.is_some(),
             Section::Auth => self.auth.is_some(),
             Section::Access => self.access.is_some(),
             Section::RateLimit => self.rate_limit.is_some(),

@@ -1,9 +1,11 @@
-//! `spec.retry` and `spec.timeouts`.
+//! `spec.retry`, `spec.timeouts` and `spec.path`.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use hale_crds::Failure;
-use hale_dataplane::config::{self, RetryOn, Timeouts};
+use hale_dataplane::config::{
+    self, EscapedSlashes, PathHandling, RepeatedSlashes, RetryOn, Timeouts,
+};
 
 use super::{DAY, Judged, duration, number, percent};
 
@@ -66,6 +68,20 @@ pub(super) fn retry(section: &hale_crds::Retry) -> Judged<config::Retry> {
 fn grpc_codes(codes: &[hale_crds::GrpcCode]) -> Vec<u32> {
     let numbers: BTreeSet<u32> = codes.iter().map(|code| code.number()).collect();
     numbers.into_iter().collect()
+}
+
+pub(super) fn path(section: &hale_crds::Path) -> PathHandling {
+    PathHandling {
+        escaped_slashes: match section.escaped_slashes {
+            hale_crds::EscapedSlashes::Keep => EscapedSlashes::Keep,
+            hale_crds::EscapedSlashes::Reject => EscapedSlashes::Reject,
+            hale_crds::EscapedSlashes::Decode => EscapedSlashes::Decode,
+        },
+        repeated_slashes: match section.repeated_slashes {
+            hale_crds::RepeatedSlashes::Keep => RepeatedSlashes::Keep,
+            hale_crds::RepeatedSlashes::Merge => RepeatedSlashes::Merge,
+        },
+    }
 }
 
 pub(super) fn timeouts(section: &hale_crds::Timeouts) -> Judged<Timeouts> {
