@@ -31,6 +31,7 @@ fn route(path: &str, guard: Option<&str>) -> Route {
     Route {
         path: PathRule::prefix(path).unwrap(),
         source: reference("Ingress", "web"),
+        https_redirect: false,
         action: Action::Reject(Problem {
             reason: Reason::NotAccepted,
             message: String::new(),
@@ -47,7 +48,6 @@ fn table(mut routes: Vec<Route>) -> PeerTable {
     let config = Config {
         hosts: vec![VirtualHost {
             host: HostPattern::Any,
-            https_redirect: false,
             routes,
         }],
         ..Config::default()
