@@ -166,6 +166,7 @@ pub(crate) async fn a_deleted_pod_is_left_before_its_slice_says_so(
         Ok(())
     })
     .await?;
+    sends(&load, 50).await?;
     load.stop().await?.none_failed(50)
 }
 
