@@ -294,6 +294,9 @@ pub struct ProxyArgs {
     /// Connections from --trusted-proxy-cidr begin with a header of the PROXY protocol, version 1 or 2.
     #[arg(long, env = "HALE_USE_PROXY_PROTOCOL", default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, requires_if("true", "trusted_proxy_cidr"))]
     pub use_proxy_protocol: bool,
+    /// Add Via to requests to pods. Some servers, nginx among them, do not compress answers to such requests.
+    #[arg(long, env = "HALE_VIA", default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    pub via: bool,
     /// max-age of Strict-Transport-Security on responses over TLS; 0s sends no such header.
     #[arg(long, env = "HALE_HSTS_MAX_AGE", value_name = "DURATION", default_value = "0s", value_parser = values::duration)]
     pub hsts_max_age: Duration,
@@ -366,6 +369,7 @@ impl ProxyArgs {
                 .access_log
                 .clone()
                 .unwrap_or_else(|| defaults.access_log.clone()),
+            via: self.via,
             max_connections: self.max_connections,
             allow_loopback_outbound: defaults.allow_loopback_outbound,
         }

@@ -49,6 +49,8 @@ pub(crate) struct Exchange {
     pub(crate) path: Option<Box<str>>,
     /// Whether every server reads the path alike.
     pub(crate) plain_path: bool,
+    /// How often it passed Hale before.
+    pub(crate) passes: usize,
     pub(crate) request_id: HeaderValue,
     pub(crate) form: reject::Form,
     pub(crate) taken: Taken,
@@ -92,6 +94,7 @@ impl Exchange {
             authority: None,
             path: None,
             plain_path: true,
+            passes: sanitize::passes(headers),
             request_id: sanitize::request_id(headers, &conn.client),
             form: reject::Form::of(headers),
             taken: Taken::Nothing,

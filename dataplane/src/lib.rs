@@ -86,6 +86,8 @@ pub struct Options {
     pub https_redirect_port: u16,
     /// Where the access log goes.
     pub access_log: AccessLog,
+    /// Whether requests to pods carry `Via`, for which some servers do not compress. Default false.
+    pub via: bool,
     /// Connections accepted at a time, over all workers.
     pub max_connections: usize,
     /// Whether what policies have Hale ask (keys of tokens, external authorization) may be on loopback
@@ -120,6 +122,7 @@ impl Default for Options {
             hsts: None,
             https_redirect_port: 443,
             access_log: AccessLog::Stdout,
+            via: false,
             max_connections: 65_536,
             allow_loopback_outbound: false,
         }

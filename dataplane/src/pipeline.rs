@@ -118,6 +118,10 @@ fn admit(exchange: &mut Exchange, parts: &Parts) -> Result<(), Reject> {
     }
     sanitize::framing(parts)?;
     exchange.authority = Some(sanitize::authority(parts)?);
+    if exchange.passes >= sanitize::MOST_PASSES {
+        return Err(Reject::new(Reason::LoopDetected)
+            .saying("the request passed Hale before, again and again"));
+    }
     let canonical = sanitize::canonical(parts.uri.path())?;
     exchange.plain_path = canonical.plain;
     if let Cow::Owned(path) = canonical.path {
@@ -332,6 +336,7 @@ fn upstream_head(
             method: &parts.method,
             version: parts.version,
             websocket,
+            via: exchange.conn.worker.shared.options.via,
         },
     );
     // The client was told to go on, or will be when its body is first read; no peer needs to say it again.
@@ -398,6 +403,11 @@ async fn proxy(
         policy.retry.as_ref(),
         upstream.config.protocol,
     );
+    // Each pass would multiply the attempts of the next.
+    let nature = match exchange.passes {
+        0 | 1 => nature,
+        _ => nature.sent_once(),
+    };
     let tls = upstream.tls.is_some();
     let head = upstream_head(
         exchange,

@@ -104,6 +104,8 @@ reasons! {
     AddressDenied = "address-denied",
     /// The host is not served over this TLS connection.
     MisdirectedRequest = "misdirected-request",
+    /// The request passed Hale too often: its upstream leads back to it.
+    LoopDetected = "loop-detected",
     /// This Hale is at a limit of its own.
     Overloaded = "overloaded",
     /// This Hale is shutting down.

@@ -62,6 +62,15 @@ impl Nature {
         }
     }
 
+    /// The same, but what a peer may have looked at is not sent again.
+    pub(crate) const fn sent_once(self) -> Self {
+        Self {
+            repeatable: false,
+            grpc: false,
+            ..self
+        }
+    }
+
     /// An upgrade, which is never sent again.
     pub(crate) const fn upgrade() -> Self {
         Self {
@@ -288,6 +297,10 @@ impl<'a> Tries<'a> {
     }
 
     fn unwelcome(&self, retry: &Retry, reply: Reply) -> bool {
+        // Sent again it would go the same way round.
+        if reply.status == StatusCode::LOOP_DETECTED {
+            return false;
+        }
         let by_status = self.nature.repeatable && retry.codes.contains(&reply.status.as_u16());
         let by_code = |code: u32| self.nature.grpc && retry.grpc_codes.contains(&code);
         by_status || reply.grpc.is_some_and(by_code)

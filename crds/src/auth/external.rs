@@ -45,7 +45,7 @@ pub struct ExternalAuth {
             regex(pattern = r"^[A-Za-z0-9!#$%&'*+\-.^`|~]+$")
         )
     )]
-    #[x_kube(validation = Rule::new("self.all(h, !(h.lowerAscii() in ['host', 'content-length', 'transfer-encoding', 'connection', 'upgrade', 'te', 'trailer', 'keep-alive', 'proxy-connection', 'proxy-authorization', 'proxy-authenticate', 'expect', 'http2-settings', 'forwarded', 'via', 'x-forwarded-port', 'x-forwarded-prefix', 'x-original-uri', 'x-original-host', 'x-rewrite-url']) && !h.lowerAscii().startsWith('x-hale-'))")
+    #[x_kube(validation = Rule::new("self.all(h, !(h.lowerAscii() in ['host', 'content-length', 'transfer-encoding', 'connection', 'upgrade', 'te', 'trailer', 'keep-alive', 'proxy-connection', 'proxy-authorization', 'proxy-authenticate', 'expect', 'http2-settings', 'forwarded', 'via', 'cdn-loop', 'x-forwarded-port', 'x-forwarded-prefix', 'x-original-uri', 'x-original-host', 'x-rewrite-url']) && !h.lowerAscii().startsWith('x-hale-'))")
         .message("headers of the connection, of proxies and x-hale-* are not passed to the service"))]
     pub request_headers: Vec<String>,
     /// Headers of a 2xx answer that go upstream, and that clients cannot set: at most 32. Default: none.
@@ -57,7 +57,7 @@ pub struct ExternalAuth {
             regex(pattern = r"^[A-Za-z0-9!#$%&'*+\-.^`|~]+$")
         )
     )]
-    #[x_kube(validation = Rule::new("self.all(h, !(h.lowerAscii() in ['host', 'content-length', 'content-type', 'content-encoding', 'transfer-encoding', 'connection', 'upgrade', 'te', 'trailer', 'keep-alive', 'proxy-connection', 'proxy-authorization', 'proxy-authenticate', 'expect', 'http2-settings', 'forwarded', 'via', 'x-real-ip', 'x-request-id', 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-port', 'x-forwarded-prefix', 'x-forwarded-method', 'x-forwarded-uri', 'x-original-url', 'x-original-uri', 'x-original-method', 'x-original-host', 'x-rewrite-url', 'set-cookie']) && !h.lowerAscii().startsWith('x-hale-'))")
+    #[x_kube(validation = Rule::new("self.all(h, !(h.lowerAscii() in ['host', 'content-length', 'content-type', 'content-encoding', 'transfer-encoding', 'connection', 'upgrade', 'te', 'trailer', 'keep-alive', 'proxy-connection', 'proxy-authorization', 'proxy-authenticate', 'expect', 'http2-settings', 'forwarded', 'via', 'cdn-loop', 'x-real-ip', 'x-request-id', 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-port', 'x-forwarded-prefix', 'x-forwarded-method', 'x-forwarded-uri', 'x-original-url', 'x-original-uri', 'x-original-method', 'x-original-host', 'x-rewrite-url', 'set-cookie']) && !h.lowerAscii().startsWith('x-hale-'))")
         .message("a header is named that Hale or the message itself has"))]
     pub response_headers: Vec<String>,
     /// Where browsers are sent (302) that the service answers with 401. What they wanted is added to the query as

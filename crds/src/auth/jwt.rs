@@ -172,7 +172,7 @@ pub struct ClaimToHeader {
         length(min = 1, max = 128),
         regex(pattern = r"^[A-Za-z0-9!#$%&'*+\-.^`|~]+$")
     )]
-    #[x_kube(validation = Rule::new("!(self.lowerAscii() in ['host', 'authorization', 'cookie', 'content-length', 'content-type', 'content-encoding', 'transfer-encoding', 'connection', 'upgrade', 'te', 'trailer', 'keep-alive', 'proxy-connection', 'proxy-authorization', 'proxy-authenticate', 'expect', 'http2-settings', 'forwarded', 'via', 'x-real-ip', 'x-request-id', 'x-original-url', 'x-original-uri', 'x-original-method', 'x-original-host', 'x-rewrite-url', 'set-cookie']) && !self.lowerAscii().startsWith('x-hale-') && !self.lowerAscii().startsWith('x-forwarded-')")
+    #[x_kube(validation = Rule::new("!(self.lowerAscii() in ['host', 'authorization', 'cookie', 'content-length', 'content-type', 'content-encoding', 'transfer-encoding', 'connection', 'upgrade', 'te', 'trailer', 'keep-alive', 'proxy-connection', 'proxy-authorization', 'proxy-authenticate', 'expect', 'http2-settings', 'forwarded', 'via', 'cdn-loop', 'x-real-ip', 'x-request-id', 'x-original-url', 'x-original-uri', 'x-original-method', 'x-original-host', 'x-rewrite-url', 'set-cookie']) && !self.lowerAscii().startsWith('x-hale-') && !self.lowerAscii().startsWith('x-forwarded-')")
         .message("this header is not for a claim: Hale or the message itself has it"))]
     pub header: String,
 }

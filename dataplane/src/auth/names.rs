@@ -64,6 +64,7 @@ fn is_of_proxies(name: &str) -> bool {
         name,
         "forwarded"
             | "via"
+            | "cdn-loop"
             | "x-real-ip"
             | "x-request-id"
             | "x-forwarded-for"

@@ -202,7 +202,7 @@ impl Outcomes {
     fn count(&self, watch: &Watch, outcome: Outcome<'_>, now: Duration) {
         let policy = &watch.policy;
         let counts = match outcome {
-            Outcome::Answered(500..=599) => {
+            Outcome::Answered(status) if is_failure(status) => {
                 clear(&self.errors_in_a_row);
                 if watch.counts_5xx() {
                     Counts::FAILED
@@ -279,7 +279,7 @@ impl Outcomes {
 
     fn judge(&self, watch: &Watch, outcome: Outcome<'_>) {
         let failed = match outcome {
-            Outcome::Answered(status) => (500..600).contains(&status) && watch.counts_5xx(),
+            Outcome::Answered(status) => is_failure(status) && watch.counts_5xx(),
             Outcome::Failed(_) | Outcome::BrokeOff(_) => true,
         };
         if self.change(Phase::Running, Phase::Judged) {
@@ -390,6 +390,11 @@ fn words(outcome: Outcome<'_>) -> String {
         Outcome::Answered(status) => format!("HTTP {status}"),
         Outcome::Failed(error) | Outcome::BrokeOff(error) => error.to_owned(),
     }
+}
+
+/// Whether a status is held against its peer. 508 says that the way of the request is a circle (RFC 5842 §7.2).
+fn is_failure(status: u16) -> bool {
+    (500..600).contains(&status) && status != 508
 }
 
 #[cfg(test)]

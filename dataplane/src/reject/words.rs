@@ -19,6 +19,7 @@ pub(crate) const fn status(reason: Reason) -> StatusCode {
         Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Reason::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Reason::UpstreamReset | Reason::ProtocolError => StatusCode::BAD_GATEWAY,
+        Reason::LoopDetected => StatusCode::LOOP_DETECTED,
         Reason::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         Reason::NotReady
         | Reason::Terminating
@@ -60,7 +61,7 @@ pub(crate) const fn grpc_status(reason: Reason) -> u8 {
         | Reason::HeadersTooLarge
         | Reason::UriTooLong => 8,
         Reason::NoRoute | Reason::MethodNotAllowed => 12,
-        Reason::BadRequest | Reason::ProtocolError => 13,
+        Reason::BadRequest | Reason::ProtocolError | Reason::LoopDetected => 13,
         Reason::AuthRequired => 16,
         _ => 14,
     }
@@ -125,6 +126,7 @@ pub(crate) const fn title(reason: Reason) -> &'static str {
         Reason::RateLimited => "Too many requests",
         Reason::AddressDenied => "Address not allowed",
         Reason::MisdirectedRequest => "Host not served over this connection",
+        Reason::LoopDetected => "The request goes in circles",
         Reason::Overloaded => "Too busy",
         Reason::ShuttingDown => "Shutting down",
     }

@@ -11,7 +11,7 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, SERVER, TE, UPGRADE, VIA},
 };
 
-use super::{Authority, ClientInfo, client, upgrade::tokens};
+use super::{Authority, ClientInfo, client, loops, upgrade::tokens};
 use names::{
     Class, HopSet, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO,
     X_REAL_IP, X_REQUEST_ID,
@@ -36,6 +36,8 @@ pub(crate) struct Forwarding<'a> {
     pub version: Version,
     /// Whether it is a websocket handshake that goes upstream over HTTP/1.
     pub websocket: bool,
+    /// Whether `Via` is added (RFC 9110 §7.6.3).
+    pub via: bool,
 }
 
 /// Makes a client's headers fit to be sent upstream: removes what concerns its connection alone or is not
@@ -172,7 +174,10 @@ fn add_ours(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
         headers.insert(X_FORWARDED_PORT, port(forwarding.authority, client.https));
         headers.insert(FORWARDED, client.forwarded.clone());
     }
-    headers.append(VIA, via(forwarding.version));
+    loops::add_pass(headers);
+    if forwarding.via {
+        headers.append(VIA, via(forwarding.version));
+    }
 }
 
 /// A trusted proxy's word is kept where it gave one, and appended to where that is a list.

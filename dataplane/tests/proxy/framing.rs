@@ -229,7 +229,7 @@ async fn clients_of_http_1_0_get_no_chunks() {
     );
     let request = recorder.only();
     assert!(request.starts_with("GET / HTTP/1.1\r\n"), "{request}");
-    assert_eq!(values(&request, "via"), ["1.0 hale"]);
+    assert!(values(&request, "via").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,7 +38,11 @@ async fn hop_by_hop_headers_end_here_both_ways() {
     assert_eq!(values(&request, "te"), ["trailers"]);
     assert_eq!(values(&request, "authorization"), ["Bearer t"]);
     assert_eq!(values(&request, "x-kept"), ["1"]);
-    assert_eq!(values(&request, "via"), ["1.1 hale"]);
+    assert!(
+        values(&request, "via").is_empty(),
+        "nginx compresses nothing for proxies"
+    );
+    assert_eq!(values(&request, "cdn-loop"), ["hale"]);
     for gone in [
         "x-hop-back",
         "keep-alive",
@@ -168,7 +172,7 @@ async fn http2_becomes_http1_with_one_host_and_one_cookie() {
     assert_eq!(values(&request, "host"), ["shop.test"]);
     assert_eq!(values(&request, "cookie"), ["a=1; b=2"]);
     assert_eq!(values(&request, "te"), ["trailers"]);
-    assert_eq!(values(&request, "via"), ["2 hale"]);
+    assert!(values(&request, "via").is_empty());
     let contradicted = Request::get("http://shop.test/")
         .header("host", "other.test")
         .body(Empty::<Bytes>::new())

@@ -25,6 +25,7 @@ mod headers;
 mod health;
 mod jwt;
 mod limits;
+mod loops;
 mod observed;
 mod outlier;
 mod own_checks;

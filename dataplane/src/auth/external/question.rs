@@ -7,8 +7,9 @@ use http::{
 };
 
 use super::super::Asked;
-use crate::sanitize::names::{
-    X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP, X_REQUEST_ID,
+use crate::sanitize::{
+    self, CDN_LOOP,
+    names::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP, X_REQUEST_ID},
 };
 
 /// Marks a question, on its way to whoever answers it.
@@ -66,6 +67,10 @@ impl Question {
         ] {
             headers.insert(name, value);
         }
+        for value in asked.headers.get_all(CDN_LOOP) {
+            headers.append(CDN_LOOP, value.clone());
+        }
+        sanitize::add_pass(&mut headers);
         if let Some(id) = asked.request_id {
             headers.insert(X_REQUEST_ID, id.clone());
         }

@@ -110,9 +110,8 @@ impl HopSet {
 pub(super) fn is_protected(name: &str) -> bool {
     match name {
         "host" | "content-length" | "authorization" | "cookie" | "forwarded" | "via"
-        | "x-real-ip" | "x-request-id" | "x-original-url" | "x-original-uri" | "x-rewrite-url" => {
-            true
-        }
+        | "cdn-loop" | "x-real-ip" | "x-request-id" | "x-original-url" | "x-original-uri"
+        | "x-rewrite-url" => true,
         _ => name.starts_with("x-forwarded-") || name.starts_with("x-hale-"),
     }
 }

@@ -45,6 +45,7 @@ impl Case {
         request_headers(
             &mut parts.headers,
             &Forwarding {
+                via: true,
                 client: &client,
                 address,
                 authority: &authority,
