@@ -71,7 +71,8 @@ pub(crate) struct Stage {
 }
 
 impl World {
-    /// Installs Hale as its users do. It is not waited for: scenarios do that, if they need it.
+    /// Installs Hale and waits until all replicas are ready: one that joins the Service later disturbs new
+    /// connections for a moment.
     pub(crate) async fn install(cluster: Cluster, logs: PathBuf) -> anyhow::Result<Self> {
         let began = Instant::now();
         let world = Self {
@@ -90,7 +91,8 @@ impl World {
     }
 
     pub(crate) async fn helm_install(&self) -> anyhow::Result<()> {
-        self.helm(&["upgrade", "--install"], images::HALE_TAG, &[])
+        let wait = ["--wait", "--timeout", "90s"];
+        self.helm(&["upgrade", "--install"], images::HALE_TAG, &wait)
             .await
             .map(drop)
     }
