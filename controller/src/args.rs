@@ -188,11 +188,11 @@ pub struct ObjectArgs {
     /// Answer plain HTTP with 308 to https on hosts that have TLS.
     #[arg(long, env = "HALE_SSL_REDIRECT", default_value = "true", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     pub ssl_redirect: bool,
-    /// What becomes of %2F in paths, where no policy says it: Keep forwards it as sent, Reject answers 400, Decode
+    /// How %2F in paths is handled where no policy sets it: Keep forwards it as sent, Reject answers 400, Decode
     /// forwards it as `/`.
     #[arg(long, env = "HALE_ESCAPED_SLASHES", value_name = "Keep|Reject|Decode", default_value = "Keep", value_parser = values::escaped_slashes)]
     pub escaped_slashes: EscapedSlashes,
-    /// What becomes of repeated slashes in paths, where no policy says it: Keep forwards them as sent, Merge as one.
+    /// How repeated slashes in paths are handled where no policy sets it: Keep forwards them as sent, Merge as one.
     #[arg(long, env = "HALE_REPEATED_SLASHES", value_name = "Keep|Merge", default_value = "Keep", value_parser = values::repeated_slashes)]
     pub repeated_slashes: RepeatedSlashes,
 }

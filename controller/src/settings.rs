@@ -68,9 +68,9 @@ pub struct Settings {
     pub default_certificate: Option<ObjectKey>,
     /// Whether plain HTTP for hosts with TLS is answered with 308 to https.
     pub ssl_redirect: bool,
-    /// What becomes of `%2F` in paths where no policy says it.
+    /// How `%2F` in paths is handled where no policy sets it.
     pub escaped_slashes: EscapedSlashes,
-    /// What becomes of repeated slashes in paths where no policy says it.
+    /// How repeated slashes in paths are handled where no policy sets it.
     pub repeated_slashes: RepeatedSlashes,
     /// Whether endpoints may be loopback, link-local or unspecified addresses: true where manifests
     /// come from files, and nowhere else.

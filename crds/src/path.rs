@@ -1,25 +1,25 @@
-//! `spec.path`: what becomes of paths that servers read in several ways.
+//! `spec.path`: how paths are forwarded that servers read in several ways.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What becomes of encoded and repeated slashes in the paths of requests. Whatever is forwarded, `auth`, `access` and
-/// `rateLimit` hold for every path that some server would take it for.
+/// How encoded and repeated slashes in request paths are handled. `auth`, `access` and `rateLimit` apply to every
+/// reading of a path, whichever form is forwarded.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Path {
-    /// `%2F` in a path. `Keep`: forwarded as sent. `Reject`: answered with 400. `Decode`: forwarded as `/`, and matched
-    /// again. Default `Keep`.
+    /// How `%2F` in a path is handled. `Keep` forwards it as sent, `Reject` answers 400, and `Decode` forwards it as `/`
+    /// and matches the path again. Default `Keep`.
     #[serde(default)]
     pub escaped_slashes: EscapedSlashes,
-    /// Repeated slashes in a path. `Keep`: forwarded as sent. `Merge`: forwarded as one, and matched again. Default
-    /// `Keep`.
+    /// How repeated slashes in a path are handled. `Keep` forwards them as sent, and `Merge` forwards one slash and
+    /// matches the path again. Default `Keep`.
     #[serde(default)]
     pub repeated_slashes: RepeatedSlashes,
 }
 
-/// What becomes of `%2F` in a path.
+/// How `%2F` in a path is handled.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EscapedSlashes {
     /// Forwarded as sent.
@@ -31,7 +31,7 @@ pub enum EscapedSlashes {
     Decode,
 }
 
-/// What becomes of repeated slashes in a path.
+/// How repeated slashes in a path are handled.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RepeatedSlashes {
     /// Forwarded as sent.

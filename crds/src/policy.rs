@@ -110,7 +110,7 @@ pub struct UpstreamPolicySpec {
     /// Deadlines of a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
-    /// What becomes of encoded and repeated slashes in paths. Default: the flags `--escaped-slashes` and
+    /// How encoded and repeated slashes in paths are handled. Default: the flags `--escaped-slashes` and
     /// `--repeated-slashes`, which forward them as sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<Path>,

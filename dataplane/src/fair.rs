@@ -1,17 +1,14 @@
 //! Fair sharing of bounded resources.
 //!
-//! Connections, queues, checks and look-ups have a bound each, and one namespace or one client must not use up what
-//! others need. Every use has a [`Holder`]: the *tenant* (the namespace of the object that caused the use) and the
-//! *member* (the client network, upstream or host within it). Three rules share every such resource:
+//! A resource that many use has a bound, and one namespace or one client must not use up what others need. Every use
+//! has a [`Holder`]: the *tenant* (the namespace of the object that caused the use) and the *member* (the client
+//! network within it). The password queue is shared by two rules:
 //!
-//! - A use that can be taken back (a queued job, an idle connection, an unfinished upload) yields to a newcomer who
+//! - A use that can be taken back (a queued job) yields to a newcomer who
 //!   holds less: [`Shares::yields`] names the largest member of the largest tenant. A newcomer is rejected only where
 //!   no other holder has more than the newcomer would have.
-//! - A use that cannot be taken back (a check that runs, a look-up) is admitted while its tenant holds no more than is
-//!   free ([`Shares::leaves_room`]): *n* greedy tenants leave a share of 1/(*n* + 1) to the next one. This is the
-//!   dynamic threshold of Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches".
 //! - Waiting work is served in rounds ([`Queue`]): each tenant has one turn in a round, and its members take its turns
-//!   one after another. Whoever arrives joins the next round, so no arrival delays work that waits already by more
+//!   one after another. An arrival joins the next round, so it delays work that waits already by no more
 //!   than one turn of each tenant.
 
 use std::{
@@ -122,18 +119,6 @@ impl<T: Clone + Eq + Hash, M: Clone + Eq + Hash> Shares<T, M> {
         let larger = *member != newcomer.member && used > self.used_by(newcomer) + amount;
         larger.then(|| Holder::new(newcomer.tenant.clone(), member.clone()))
     }
-
-    /// Whether `newcomer` may take `amount` of a resource of `capacity` that is never taken back: its tenant then
-    /// holds no more than remains free for the others, and its member no more than half of that tenant's share. A
-    /// tenant that holds nothing may take what is free.
-    pub(crate) fn leaves_room(&self, newcomer: &Holder<T, M>, amount: u64, capacity: u64) -> bool {
-        let Some(free) = capacity.checked_sub(self.used + amount) else {
-            return false;
-        };
-        let tenant = self.used_by_tenant(&newcomer.tenant);
-        let member = self.used_by(newcomer);
-        (tenant == 0 || tenant + amount <= free) && (member == 0 || member + amount <= free / 2)
-    }
 }
 
 impl<M> Share<M> {
@@ -210,6 +195,7 @@ impl<T: Clone + Eq + Hash, M: Clone + Eq + Hash, J> Queue<T, M, J> {
     }
 
     /// Jobs that ever entered.
+    #[cfg(test)]
     pub(crate) fn entered(&self) -> u64 {
         self.entered
     }
@@ -261,12 +247,14 @@ impl<T: Clone + Eq + Hash, M: Clone + Eq + Hash, J> Queue<T, M, J> {
         })
     }
 
-    /// The next job: the oldest of the member whose turn it is, of the tenant whose turn it is.
+    /// The next job, of any holder.
+    #[cfg(test)]
     pub(crate) fn pop(&mut self) -> Option<(Holder<T, M>, J)> {
         self.pop_if(|_| true)
     }
 
-    /// The next job of a holder that may be served now; others keep their turns.
+    /// The next job of a holder that may be served now: the oldest of the member whose turn it is, of the tenant whose
+    /// turn it is. Other holders keep their turns.
     pub(crate) fn pop_if(
         &mut self,
         mut serves: impl FnMut(&Holder<T, M>) -> bool,

@@ -73,8 +73,8 @@ impl Fault {
         Self::Broken
     }
 
-    /// What an error of HTTP/2 says. A limit of Hale's own library (too many small frames, too many resets) is Hale's,
-    /// whoever meets it; a breach of RFC 9113 that the library found is the other side's.
+    /// What an error of HTTP/2 says. A limit of Hale's own library (too many small frames, too many resets) is Hale's
+    /// fault, even if the other side exceeded it. A breach of RFC 9113 that the library found is the other side's.
     fn of_http2(error: &h2::Error) -> Self {
         if let Some(error) = error.get_io() {
             return Self::of(error);
@@ -95,7 +95,7 @@ impl Fault {
         if found { Self::Broken } else { Self::Own }
     }
 
-    /// Whether the other side cannot be heard of: the only faults for which `failOpen` opens.
+    /// Whether the other side was silent: the only faults for which `failOpen` opens.
     pub(crate) fn is_silence(self) -> bool {
         matches!(self, Self::Refused | Self::Silent)
     }

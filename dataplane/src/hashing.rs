@@ -3,7 +3,7 @@
 //! A data thread that hashed would keep all its connections waiting, so such work goes to a few threads of the lowest
 //! priority, which use what the data threads leave. The queue in front of them is shared by namespaces and, within
 //! each, by client networks ([`fair`]): they take turns, and in a full queue a newcomer displaces the newest job of
-//! whoever has most. So whoever guesses passwords waits for their own guesses.
+//! the largest holder. A client that guesses passwords waits for its own guesses.
 //!
 //! The writer of a Secret chooses what its hashes cost. Costly ones, of half a second and more, run on half of the
 //! threads at most, and the other threads are left to cheaper ones.

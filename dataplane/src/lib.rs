@@ -38,7 +38,6 @@ mod tunnel;
 
 mod balance;
 mod body;
-#[allow(dead_code)]
 mod fair;
 mod fault;
 mod forward;

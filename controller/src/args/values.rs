@@ -35,22 +35,22 @@ pub(super) fn access_log(text: &str) -> Result<AccessLog, String> {
     })
 }
 
-/// What becomes of `%2F`, in any case.
+/// A value of `--escaped-slashes`, in any case.
 pub(super) fn escaped_slashes(text: &str) -> Result<EscapedSlashes, String> {
     match text.to_ascii_lowercase().as_str() {
         "keep" => Ok(EscapedSlashes::Keep),
         "reject" => Ok(EscapedSlashes::Reject),
         "decode" => Ok(EscapedSlashes::Decode),
-        _ => Err(format!("{text:?} is none of Keep, Reject and Decode")),
+        _ => Err(format!("{text:?} is not one of Keep, Reject, Decode")),
     }
 }
 
-/// What becomes of repeated slashes, in any case.
+/// A value of `--repeated-slashes`, in any case.
 pub(super) fn repeated_slashes(text: &str) -> Result<RepeatedSlashes, String> {
     match text.to_ascii_lowercase().as_str() {
         "keep" => Ok(RepeatedSlashes::Keep),
         "merge" => Ok(RepeatedSlashes::Merge),
-        _ => Err(format!("{text:?} is neither Keep nor Merge")),
+        _ => Err(format!("{text:?} is not one of Keep, Merge")),
     }
 }
 

@@ -227,8 +227,8 @@ fn hosts(
     hosts
 }
 
-/// The hosts of a `tls` entry on which its Ingress has a rule: those that it lists, and those that the rules name below
-/// a wildcard. A wildcard counts as a whole only where a rule has the whole of it.
+/// The hosts of a `tls` entry on which its Ingress owns a rule: first the hosts that the entry lists, then the hosts of
+/// rules below a wildcard of the entry. A wildcard itself is listed only if a rule of the Ingress owns that wildcard.
 fn owned(
     hosts: &[HostPattern],
     named: &[HostPattern],

@@ -59,7 +59,7 @@ pub(super) struct Policies<'a> {
     strays: BTreeMap<(ObjectKey, Section), (usize, Target)>,
     /// What took part in the config.
     in_force: BTreeSet<(Target, Section)>,
-    /// What becomes of paths where no policy says it.
+    /// How paths are handled where no policy sets it.
     path: PathHandling,
 }
 

@@ -1,4 +1,4 @@
-//! What came of attempts: in the access log, in the peer's vitals, and in the answer when there is none.
+//! Records the outcome of attempts: in the access log, in the peer's vitals, and in the rejection if no peer answered.
 
 use tokio::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::{
     table::{Peer, Upstream},
 };
 
-/// Notes what came of an attempt.
+/// Records the outcome of an attempt.
 pub(crate) fn note(exchange: &mut Exchange, peer: &Peer, outcome: Outcome) {
     exchange.served_by = matches!(outcome, Outcome::Answered(_)).then_some(peer.state.key);
     exchange.attempted(Attempt {
@@ -24,7 +24,7 @@ pub(crate) fn note(exchange: &mut Exchange, peer: &Peer, outcome: Outcome) {
     });
 }
 
-/// Notes an attempt without a response, also in the peer's vitals where it is to blame.
+/// Records an attempt without a response, and in the peer's vitals where the peer is to blame.
 pub(crate) fn note_failure(exchange: &mut Exchange, peer: &Peer, error: &AttemptError) {
     note(exchange, peer, outcome_of(error.reason));
     if (exchange.progress.as_ref()).is_some_and(|progress| progress.mismatched.get()) {
@@ -35,7 +35,7 @@ pub(crate) fn note_failure(exchange: &mut Exchange, peer: &Peer, error: &Attempt
     record_failure(peer, error, in_flight, client_failed(exchange).is_some());
 }
 
-/// Notes in the peer's vitals what it is to blame for.
+/// Records in the peer's vitals a failure that the peer is to blame for.
 pub(crate) fn record_failure(
     peer: &Peer,
     error: &AttemptError,
@@ -43,8 +43,8 @@ pub(crate) fn record_failure(
     client_failed: bool,
 ) {
     if error.gave_up || error.late || error.is_own() {
-        // The peer has not failed this request: who found it failing has said so, its time was not over, or the
-        // shortage was Hale's.
+        // The peer did not fail this request: another request or check found it failing and recorded that, its time
+        // was not over, or the shortage was Hale's.
         return;
     }
     let vitals = &peer.state.vitals;
@@ -58,12 +58,12 @@ pub(crate) fn record_failure(
     }
 }
 
-/// The client's own body failed: nobody upstream is to blame.
+/// The fault of the client's own body, for which no peer is to blame.
 pub(super) fn client_failed(exchange: &Exchange) -> Option<Reject> {
     exchange.progress.as_ref()?.fault().map(Reject::new)
 }
 
-/// No peer answered, or there was none to ask.
+/// The rejection where no peer answered, or no peer was eligible.
 pub(crate) fn unserved(
     exchange: &mut Exchange,
     upstream: &Upstream,

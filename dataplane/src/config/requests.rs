@@ -32,7 +32,7 @@ pub struct RequestPolicy {
     pub cors: Option<Arc<Cors>>,
 }
 
-/// What becomes of paths that servers read in several ways.
+/// How paths are forwarded that servers read in several ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PathHandling {
@@ -42,7 +42,7 @@ pub struct PathHandling {
     pub repeated_slashes: RepeatedSlashes,
 }
 
-/// What becomes of `%2F` in a path.
+/// How `%2F` in a path is handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EscapedSlashes {
     /// Forwarded as sent.
@@ -54,7 +54,7 @@ pub enum EscapedSlashes {
     Decode,
 }
 
-/// What becomes of repeated slashes in a path.
+/// How repeated slashes in a path are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RepeatedSlashes {
     /// Forwarded as sent.

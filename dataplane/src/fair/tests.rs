@@ -109,33 +109,6 @@ fn work_that_may_not_be_served_now_keeps_its_turn() {
     assert_eq!(queue.pop().unwrap().1, 1);
 }
 
-#[test]
-fn greedy_tenants_leave_room_for_the_next() {
-    let mut shares = Shares::default();
-    let mut take = |holder: &Who| {
-        let admitted = shares.leaves_room(holder, 1, 512);
-        if admitted {
-            shares.add(holder, 1);
-        }
-        admitted
-    };
-    let mut held = [0; 2];
-    for round in 0..2000 {
-        for (at, tenant) in ["a", "b"].into_iter().enumerate() {
-            held[at] += usize::from(take(&who(tenant, round % 5)));
-        }
-    }
-    assert!(held.iter().sum::<usize>() <= 342, "{held:?}");
-    assert!((0..50).all(|_| take(&who("c", 7))));
-}
-
-#[test]
-fn a_tenant_alone_may_have_the_last_place() {
-    let shares: Shares<&str, u32> = Shares::default();
-    assert!(shares.leaves_room(&who("a", 0), 1, 1));
-    assert!(!shares.leaves_room(&who("a", 0), 2, 1));
-}
-
 proptest! {
     #[test]
     fn queues_lose_nothing_and_stay_within_their_bound(

@@ -73,7 +73,7 @@ pub(super) enum Late {
     Peer(Duration),
     /// The request's own.
     Request,
-    /// Nobody's: this thread looked much later than it was to.
+    /// The timer fired so late that it says nothing about the peer: this thread was busy.
     Ourselves,
 }
 

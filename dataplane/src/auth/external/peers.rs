@@ -129,8 +129,8 @@ fn had_time(began: Instant, deadline: Instant, limit: Duration) -> bool {
     deadline.saturating_duration_since(began) >= limit / 2
 }
 
-/// Whether nobody is there to ask: Kubernetes knows of no pod that serves, or each that it knows of was silent when it
-/// was last checked or asked. A peer that is out for an answer, which a client may have provoked, is there.
+/// Whether the service is absent: Kubernetes lists no serving pod, or each listed pod was silent when it was last
+/// checked or asked. A peer that was ejected for an answer, which a client may have provoked, is not absent.
 fn is_absent(upstream: &Upstream) -> bool {
     let unreachable =
         |reason: Reason| matches!(reason, Reason::ConnectRefused | Reason::ConnectTimeout);
