@@ -18,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
 use tokio::sync::RwLock;
 
 /// Where Hale is installed.
@@ -71,8 +72,7 @@ pub(crate) struct Stage {
 }
 
 impl World {
-    /// Installs Hale and waits until all replicas are ready: one that joins the Service later disturbs new
-    /// connections for a moment.
+    /// Installs Hale as its users do.
     pub(crate) async fn install(cluster: Cluster, logs: PathBuf) -> anyhow::Result<Self> {
         let began = Instant::now();
         let world = Self {
@@ -90,11 +90,17 @@ impl World {
         Ok(world)
     }
 
+    /// Installs Hale and waits until its Service accepts connections. Scenarios ask the pods whether a route is served,
+    /// which they are ready to answer before the node has the Service's first endpoint.
     pub(crate) async fn helm_install(&self) -> anyhow::Result<()> {
-        let wait = ["--wait", "--timeout", "90s"];
-        self.helm(&["upgrade", "--install"], images::HALE_TAG, &wait)
-            .await
-            .map(drop)
+        self.helm(&["upgrade", "--install"], images::HALE_TAG, &[])
+            .await?;
+        let service = self.hale(80).await?;
+        until("Hale's Service to accept connections", SOON, || async {
+            TcpStream::connect(service).await.map(drop)?;
+            Ok(())
+        })
+        .await
     }
 
     /// `helm VERB hale charts/hale` with the values of these tests and more.
