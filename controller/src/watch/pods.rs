@@ -7,7 +7,7 @@ use std::{
 };
 
 use hale_dataplane::config::Readiness;
-use k8s_openapi::api::core::v1::{Pod, PodCondition, Service};
+use k8s_openapi::api::core::v1::{ContainerState, Pod, PodCondition, Service};
 use kube::{Api, Client, api::ListParams};
 use tokio::sync::Notify;
 
@@ -150,11 +150,20 @@ fn failing(pod: &Pod) -> Option<String> {
                     .collect();
                 return Some(format!("{name}: {}", parts.join(": ")));
             }
+            let failed = |state: Option<&ContainerState>| {
+                let ended = state.and_then(|state| state.terminated.clone());
+                ended.filter(|ended| ended.exit_code != 0 && !container.ready)
+            };
+            if let Some(ended) = failed(state) {
+                return Some(format!(
+                    "{name}: container {} ended with code {} ({})",
+                    container.name,
+                    ended.exit_code,
+                    ended.reason.as_deref().unwrap_or("Error"),
+                ));
+            }
             // Between two crashes it runs for a moment.
-            let last = container.last_state.as_ref();
-            let ended = last
-                .and_then(|last| last.terminated.as_ref())
-                .filter(|ended| ended.exit_code != 0 && !container.ready)?;
+            let ended = failed(container.last_state.as_ref())?;
             Some(format!(
                 "{name}: container {} ended with code {} ({}) and was restarted, {} times by now",
                 container.name,
@@ -219,6 +228,11 @@ mod tests {
             "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}}}]}));
         let wanted = "a: container c ended with code 1 (Error) and was restarted, 3 times by now";
         assert_eq!(cause(&[crashed]), EmptyCause::PodsFailing(wanted.into()));
+        let ended = pod(json!({"phase": "Running", "containerStatuses": [{
+            "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 128, "reason": "StartError"}}}]}));
+        let wanted = "a: container c ended with code 128 (StartError)";
+        assert_eq!(cause(&[ended]), EmptyCause::PodsFailing(wanted.into()));
         let done = pod(json!({"phase": "Succeeded"}));
         assert_eq!(
             cause(&[done]),
