@@ -124,9 +124,10 @@ impl<'a> Attempts<'a> {
                 return Err(unserved(exchange, &upstream, self.last.as_deref()));
             };
             exchange.in_flight = Some(seat);
-            let pool = &exchange.conn.worker.pool;
+            exchange.asking = Some(peer.config.address);
             let limits = self.limits(peer, exchange);
             let stopwatch = Stopwatch::start(&upstream);
+            let pool = &exchange.conn.worker.pool;
             let sent = forward::send(self.authorized, pool, &upstream, peer, request, limits).await;
             stopwatch.stop(peer, &sent);
             let step = match sent {
@@ -138,6 +139,7 @@ impl<'a> Attempts<'a> {
                     Some(unsent) => {
                         request = unsent;
                         exchange.in_flight = None;
+                        exchange.asking = None;
                         self.crowded = true;
                         continue;
                     }

@@ -1,7 +1,12 @@
 //! What is remembered of one request until its response is complete: the one place from which it is
 //! logged and counted, however it ends.
 
-use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request::Parts};
 use tokio::time::Instant;
@@ -15,7 +20,7 @@ use crate::{
     config::ObjectRef,
     cors,
     listen::Conn,
-    metrics::Outcome,
+    metrics::{self, Outcome},
     rate_limit,
     reason::Reason,
     reject,
@@ -55,6 +60,8 @@ pub(crate) struct Exchange {
     pub(crate) form: reject::Form,
     pub(crate) taken: Taken,
     pub(crate) attempts: Vec<Attempt>,
+    /// The peer that is being asked.
+    pub(crate) asking: Option<SocketAddr>,
     pub(crate) in_flight: Option<Seat>,
     /// Held while an attempt that the retry budget allowed is under way.
     pub(crate) permit: Option<Permit>,
@@ -99,6 +106,7 @@ impl Exchange {
             form: reject::Form::of(headers),
             taken: Taken::Nothing,
             attempts: Vec::new(),
+            asking: None,
             in_flight: None,
             permit: None,
             progress: None,
@@ -140,6 +148,7 @@ impl Exchange {
 
     /// Notes what came of an attempt.
     pub(crate) fn attempted(&mut self, attempt: Attempt) {
+        self.asking = None;
         if let Some(upstream) = self.upstream() {
             upstream.metrics.attempt(attempt.outcome);
             if !self.attempts.is_empty() {
@@ -246,6 +255,13 @@ impl Drop for Exchange {
         self.conn.guard.end_request();
         if let Some(progress) = &self.progress {
             progress.answer_is_over();
+        }
+        // The client went away while the peer had its request.
+        if let Some(peer) = self.asking {
+            self.attempted(Attempt {
+                peer,
+                outcome: metrics::Outcome::Cancelled,
+            });
         }
         let duration = self.started.elapsed();
         let status = (self.status != 0).then_some(self.status);

@@ -23,14 +23,16 @@ mod connect;
 mod error;
 mod http2;
 mod patience;
+mod socket;
 
 use connect::{connect, handshake_http1};
-use error::{Answer, Silence, classify, given_up, outwaited, unswitched};
-pub(crate) use error::{AttemptError, Phase, broke_off};
+pub(crate) use error::{Answer, AttemptError, Phase, broke_off};
+use error::{Silence, classify, given_up, outwaited, unswitched};
 use http2::handshake_http2;
 pub(crate) use http2::{Opened, StreamLimit};
 use patience::within;
 pub(crate) use patience::{Limits, Patience};
+pub(crate) use socket::Socket;
 
 /// No server closes a connection that was idle for less than this.
 const SETTLED: Duration = Duration::from_millis(10);
@@ -63,6 +65,7 @@ impl Lease {
             keep,
         } = self
         {
+            sender.is_done();
             pool.give(key, &state, sender, keep);
         }
     }
@@ -298,5 +301,7 @@ pub(crate) async fn send_upgrade(
     };
     let sending = sender.try_send_request(request);
     let answer = answer(waiting, upstream, peer, limits, sending).await;
-    classify(answer, false)
+    let response = classify(answer, false)?;
+    sender.is_done();
+    Ok(response)
 }

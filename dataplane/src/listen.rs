@@ -44,6 +44,13 @@ use streams::{Executor, Streams};
 const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
 /// For a client to send its first bytes.
 const FIRST_BYTES: Duration = Duration::from_secs(10);
+/// HTTP/2: what a client may have sent that was not read yet, over all its streams. h2 lets half as much be spent on
+/// the overhead of small DATA frames that wait, before it ends the connection: with this, one stream whose pod reads
+/// nothing may be full of frames of one byte.
+const CONNECTION_WINDOW: u32 = 34 * 1024 * 1024;
+/// HTTP/2: streams of one connection that may be reset for an error of their client, over its whole life: it is a
+/// limit on abuse, and streams in excess, or late frames of refused uploads, count too.
+const RESETS: usize = 1024;
 /// How every HTTP/2 connection begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -280,7 +287,7 @@ where
     let service = service_fn(move |request| Box::pin(pipeline::serve(Rc::clone(&conn), request)));
     let connection = http1::Builder::new()
         .half_close(false)
-        .max_headers(100)
+        .max_headers(pipeline::HEADERS)
         .max_buf_size(64 * 1024)
         .serve_connection(io, service)
         .with_upgrades();
@@ -312,10 +319,10 @@ where
         .timer(TokioTimer::new())
         .max_concurrent_streams(128)
         .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(1024 * 1024)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(64 * 1024)
         .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(64)
+        .max_local_error_reset_streams(RESETS)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10))
         .enable_connect_protocol()

@@ -48,6 +48,8 @@ use respond::{own, pass_on, rejected};
 /// The longest request target.
 const URI_LIMIT: usize = 16 * 1024;
 const METHOD_LIMIT: usize = 32;
+/// Header lines of a request. hyper counts those of HTTP/1 alone.
+pub(crate) const HEADERS: usize = 100;
 
 /// Answers a request. Never fails: what goes wrong is an answer, too.
 pub(crate) async fn serve(
@@ -60,7 +62,7 @@ pub(crate) async fn serve(
     let answer = match admit(&mut exchange, &parts) {
         Ok(()) => answer(&mut exchange, parts, body).await,
         Err(reject) => {
-            discard(body, version);
+            discard(body);
             Err(reject)
         }
     };
@@ -75,7 +77,8 @@ pub(crate) async fn serve(
     };
     // Who switches has to say so in this header (RFC 6455 §4.1), and its tunnel is no connection that is kept.
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if conn.worker.announced.get() && version < Version::HTTP_2 && !switches {
+    let closes = conn.worker.announced.get() || conn.guard.finishes();
+    if closes && version < Version::HTTP_2 && !switches {
         response
             .headers_mut()
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -99,10 +102,18 @@ fn admit(exchange: &mut Exchange, parts: &Parts) -> Result<(), Reject> {
     if method.as_str().len() > METHOD_LIMIT {
         return Err(Reject::new(Reason::BadRequest).saying("the method is too long"));
     }
-    if *method == Method::TRACE
-        || (*method == Method::CONNECT && !sanitize::is_extended_websocket(parts))
-    {
+    if *method == Method::TRACE {
         return Err(Reject::new(Reason::MethodNotAllowed));
+    }
+    if *method == Method::CONNECT && !sanitize::is_extended_websocket(parts) {
+        // What follows was meant for the other end of a tunnel.
+        if parts.version < Version::HTTP_2 {
+            exchange.conn.guard.finish();
+        }
+        return Err(Reject::new(Reason::MethodNotAllowed));
+    }
+    if parts.headers.len() > HEADERS {
+        return Err(Reject::new(Reason::HeadersTooLarge));
     }
     if parts
         .uri
@@ -131,25 +142,24 @@ fn admit(exchange: &mut Exchange, parts: &Parts) -> Result<(), Reject> {
 }
 
 async fn answer(exchange: &mut Exchange, parts: Parts, body: Incoming) -> Result<Answer, Reject> {
-    let version = parts.version;
     let table = Rc::clone(&exchange.table);
     let decided = route(exchange).and_then(|()| before_route(exchange, &parts.headers));
     let route = match decided {
         Ok(None) => route_of(&table, exchange.taken),
         Ok(Some(response)) => {
-            discard(body, version);
+            discard(body);
             return Ok(Answer::Own(response));
         }
         Err(reject) => {
-            discard(body, version);
+            discard(body);
             return Err(reject);
         }
     };
     let Some(route) = route else {
-        discard(body, version);
+        discard(body);
         return Err(Reject::new(Reason::NoRoute));
     };
-    let mut upload = Upload::new(body, version < Version::HTTP_2);
+    let mut upload = Upload::new(body, true);
     let admitted = admit_to(exchange, route, &parts, &mut upload).await;
     match (admitted, &route.target) {
         (Ok(authorized), Target::Forward(upstream)) => {
@@ -227,8 +237,8 @@ fn count(
 }
 
 /// An upload that nobody wants is read a little further, so that its sender sees the answer.
-fn discard(body: Incoming, version: Version) {
-    if version < Version::HTTP_2 && !body.is_end_stream() {
+fn discard(body: Incoming) {
+    if !body.is_end_stream() {
         tokio::task::spawn_local(body::discard(body));
     }
 }
@@ -346,6 +356,8 @@ fn upstream_head(
     let target = sanitize::target(&parts.uri, exchange.path(), hidden);
     let uri = match protocol {
         Protocol::Http1 => {
+            // hyper sends the trailers that this announces. Many servers of HTTP/1 treat them as headers.
+            headers.remove(header::TRAILER);
             let bodyless = matches!(parts.method, Method::GET | Method::HEAD);
             if chunked && bodyless && !websocket {
                 headers.insert(

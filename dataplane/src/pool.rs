@@ -4,8 +4,18 @@
 //! age out; HTTP/2 connections are shared by as many streams as their peer takes. Connections of a peer that drains, fails
 //! or leaves are dropped at once, and who waits for a peer that fails is told.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
+use http::Request;
 use hyper::client::conn::{http1, http2};
 use tokio::time::Instant;
 
@@ -38,7 +48,52 @@ pub(crate) struct PoolKey {
     pub(crate) transport: u64,
 }
 
-pub(crate) type Http1 = http1::SendRequest<RequestBody>;
+/// An HTTP/1 connection to a peer.
+pub(crate) struct Http1 {
+    sender: http1::SendRequest<RequestBody>,
+    busy: Busy,
+}
+
+/// Whether a connection carries a request that is not complete. If it ends then, it is reset: its peer need not go on,
+/// and no local port waits for what is still on its way.
+#[derive(Clone, Default)]
+pub(crate) struct Busy(Arc<AtomicBool>);
+
+impl Busy {
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Http1 {
+    pub(crate) fn new(sender: http1::SendRequest<RequestBody>, busy: Busy) -> Self {
+        Self { sender, busy }
+    }
+
+    /// Sends a request; see [`http1::SendRequest::try_send_request`].
+    pub(crate) fn try_send_request(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = crate::forward::Answer> + use<> {
+        self.busy.0.store(true, Relaxed);
+        self.sender.try_send_request(request)
+    }
+
+    /// Its request is complete, or it is not HTTP any more.
+    pub(crate) fn is_done(&self) {
+        self.busy.0.store(false, Relaxed);
+    }
+
+    /// Whether it can take a request now.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
 pub(crate) type Http2 = http2::SendRequest<RequestBody>;
 
 /// The pool of one worker.

@@ -164,7 +164,7 @@ impl Reject {
         self.reason
     }
 
-    /// The answer. Framing is left to hyper; the body of an answer to HEAD is dropped by it.
+    /// The answer, as it is for GET.
     pub(crate) fn respond(&self, audience: &Audience<'_>) -> Response<Full<Bytes>> {
         let body = match audience.form {
             Form::Json => self.json(audience),

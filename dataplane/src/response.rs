@@ -40,6 +40,10 @@ pub(crate) struct Proxied {
     idle: IdleLimit,
     deadline: Option<Pin<Box<Sleep>>>,
     done: bool,
+    /// Whether hyper was left time to send the head. A body that fails before costs the client the head as well.
+    head_sent: bool,
+    /// A failure that the client sees after the head.
+    failed: Option<BodyError>,
     /// The length that a 304 tells of the body that it does not have.
     told: Option<u64>,
 }
@@ -70,6 +74,8 @@ impl ResponseBody {
                 .filter(|_| !done)
                 .map(|at| Box::pin(tokio::time::sleep_until(at))),
             done,
+            head_sent: false,
+            failed: None,
             told: None,
         }))
     }
@@ -99,6 +105,9 @@ fn finish(exchange: &mut Exchange, lease: &mut Option<Lease>) {
 
 impl Proxied {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         if self.done {
             return Poll::Ready(None);
         }
@@ -107,7 +116,7 @@ impl Proxied {
             .as_mut()
             .is_some_and(|at| at.as_mut().poll(cx).is_ready());
         if expired {
-            return self.fail(Reason::UpstreamTimeout, BodyError::Deadline);
+            return self.fail(cx, Reason::UpstreamTimeout, BodyError::Deadline);
         }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
@@ -137,16 +146,18 @@ impl Proxied {
                     self.blame(&error);
                 }
                 self.fail(
+                    cx,
                     fault.unwrap_or(Reason::UpstreamReset),
                     BodyError::Sender(error),
                 )
             }
             Poll::Pending => {
+                self.head_sent = true;
                 // Silence is of both directions: what the client still sends counts as well.
                 let progress = self.exchange.progress.as_deref();
                 let moved = || progress.and_then(Progress::moved);
                 let waited = ready!(self.idle.poll_waited_since(cx, moved));
-                self.fail(Reason::UpstreamTimeout, BodyError::Idle(waited))
+                self.fail(cx, Reason::UpstreamTimeout, BodyError::Idle(waited))
             }
         }
     }
@@ -168,6 +179,7 @@ impl Proxied {
     /// After the first byte nothing is tried again: the client sees that its response broke off.
     fn fail(
         &mut self,
+        cx: &Context<'_>,
         reason: Reason,
         error: BodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -175,6 +187,12 @@ impl Proxied {
         self.exchange.reason = Some(reason);
         self.exchange.in_flight = None;
         self.lease = None;
+        if !self.head_sent {
+            self.head_sent = true;
+            self.failed = Some(error);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         Poll::Ready(Some(Err(error)))
     }
 }
@@ -203,7 +221,9 @@ impl Body for ResponseBody {
         match self {
             Self::Own { body, .. } => body.is_end_stream(),
             Self::Proxied(proxied) => {
-                proxied.told.is_none() && (proxied.done || proxied.incoming.is_end_stream())
+                proxied.told.is_none()
+                    && proxied.failed.is_none()
+                    && (proxied.done || proxied.incoming.is_end_stream())
             }
         }
     }

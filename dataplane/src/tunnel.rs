@@ -82,6 +82,7 @@ pub(crate) async fn open(
     let mut crowded = false;
     loop {
         exchange.in_flight = None;
+        exchange.asking = None;
         let ask = Ask {
             same_peer: tries.same_peer(),
             trial: !crowded,
@@ -97,6 +98,7 @@ pub(crate) async fn open(
             return Err(unserved(exchange, &upstream, last.as_deref()));
         };
         exchange.in_flight = Some(seat);
+        exchange.asking = Some(peer.config.address);
         let limits = limits(policy, peer, &tried, deadline);
         let waiting = &exchange.conn.worker.pool.waiting;
         match forward::send_upgrade(authorized, waiting, &upstream, peer, request, limits).await {

@@ -6,21 +6,19 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::ConnectionSeat;
+use crate::forward::Socket;
 
 /// A connection that counts as long as it is open, whoever has it: pool, response or tunnel.
 pub(crate) struct Seated {
-    stream: TcpStream,
+    stream: Socket,
     _seat: ConnectionSeat,
 }
 
 impl Seated {
-    pub(crate) fn new(stream: TcpStream, seat: ConnectionSeat) -> Self {
+    pub(crate) fn new(stream: Socket, seat: ConnectionSeat) -> Self {
         Self {
             stream,
             _seat: seat,

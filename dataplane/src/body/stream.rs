@@ -21,7 +21,7 @@ pub(super) struct Stream {
     guard: Option<Arc<AuthGuard>>,
     idle: IdleLimit,
     check: Option<Box<Check>>,
-    /// HTTP/1: the rest of an unread body is read, so that the client sees the answer.
+    /// Whether the rest of an unread body is read a little further, so that the client sees the answer.
     discard_rest: bool,
 }
 

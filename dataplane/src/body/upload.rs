@@ -39,7 +39,8 @@ pub(crate) struct Upload {
     guard: Option<Arc<AuthGuard>>,
     /// What it must have been when it has gone by.
     digests: Option<Digests>,
-    /// HTTP/1: the rest of an unread body is read, so that the client sees the answer.
+    /// Whether the rest of an unread body is read a little further, so that the client sees the answer. HTTP/2 would
+    /// have to reset the stream for each DATA frame that is still on its way, and ends a connection after many.
     discard_rest: bool,
 }
 

@@ -15,11 +15,12 @@ use super::{
     AttemptError, Limits, Phase,
     error::{given_up, too_late},
     patience::within,
+    socket::Socket,
 };
 use crate::{
     admission::{ConnectionSeat, Seated},
     fault::Fault,
-    pool::Http1,
+    pool::{Busy, Http1},
     reason::Reason,
     table::{Peer, Upstream},
     tls,
@@ -42,7 +43,7 @@ pub(super) async fn connect<T, E: Error + 'static>(
     upstream: &Upstream,
     peer: &Peer,
     limits: Limits<'_>,
-    handshake: impl AsyncFn(Box<dyn Stream>) -> Result<T, E>,
+    handshake: impl AsyncFn(Box<dyn Stream>, Busy) -> Result<T, E>,
 ) -> Result<T, Box<AttemptError>> {
     // It had room when it was picked: another worker was faster.
     let Some(seat) = ConnectionSeat::take(&peer.state) else {
@@ -58,7 +59,8 @@ pub(super) async fn connect<T, E: Error + 'static>(
         let stream = open(peer.config.address)
             .await
             .map_err(|error| AttemptError::connecting(&error))?;
-        let stream = Seated::new(stream, seat);
+        let busy = Busy::default();
+        let stream = Seated::new(Socket::new(stream, busy.clone()), seat);
         let stream: Box<dyn Stream> = match &upstream.tls {
             None => Box::new(stream),
             Some(tls) => {
@@ -78,7 +80,7 @@ pub(super) async fn connect<T, E: Error + 'static>(
                 )
             }
         };
-        handshake(stream).await.map_err(|error| {
+        handshake(stream, busy).await.map_err(|error| {
             AttemptError::shaking_hands(
                 Fault::of_http(&error),
                 Reason::ProtocolError,
@@ -104,14 +106,14 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-pub(super) async fn handshake_http1(stream: Box<dyn Stream>) -> hyper::Result<Http1> {
+pub(super) async fn handshake_http1(stream: Box<dyn Stream>, busy: Busy) -> hyper::Result<Http1> {
     let (sender, connection) = http1::Builder::new()
         .max_headers(128)
         .max_buf_size(128 * 1024)
         .handshake(TokioIo::new(stream))
         .await?;
     tokio::task::spawn_local(connection.with_upgrades());
-    Ok(sender)
+    Ok(Http1::new(sender, busy))
 }
 
 #[cfg(test)]

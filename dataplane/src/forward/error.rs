@@ -113,7 +113,8 @@ impl AttemptError {
     }
 }
 
-pub(super) type Answer = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+/// What hyper gives for a request.
+pub(crate) type Answer = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 /// Why there is no answer.
 pub(super) enum Silence {
@@ -189,7 +190,7 @@ pub(super) fn classify(
         Err(error)
     };
     match answer {
-        Ok(Ok(response)) if !sanitize::is_framed_once(response.headers()) => {
+        Ok(Ok(response)) if !sanitize::is_framed_once(response.version(), response.headers()) => {
             let message = "the end of the response is not certain".to_owned();
             failed(Phase::Sent, Reason::ProtocolError, message, None)
         }

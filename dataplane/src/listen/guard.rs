@@ -225,6 +225,11 @@ impl Guard {
         }
     }
 
+    /// Whether it takes no more requests.
+    pub(crate) fn finishes(&self) -> bool {
+        self.finish.load(Relaxed)
+    }
+
     /// Ends what is overdue of the connection's streams.
     fn look_at(&self, streams: &Streams) {
         let since = self.clock.now().saturating_sub(STREAM_STALL);

@@ -17,8 +17,8 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// The longest line of version 1, its end included.
 const LINE: usize = 107;
-/// What may follow the fixed part of version 2: addresses, and what balancers add to them.
-const REST: usize = 4_096;
+/// The addresses of version 2, of the longest family. What balancers add behind them (up to 64 KiB) is skipped.
+const ADDRESSES: usize = 216;
 
 /// For whom a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,12 +108,20 @@ async fn read_binary(stream: &mut (impl AsyncRead + Unpin)) -> Result<Speaks, He
     stream.read_exact(&mut fixed).await?;
     let [command, family, high, low] = fixed;
     let length = usize::from(u16::from_be_bytes([high, low]));
-    if length > REST {
-        return Err(HeaderError::TooLong);
+    let mut addresses = [0; ADDRESSES];
+    let addresses = addresses
+        .get_mut(..length.min(ADDRESSES))
+        .unwrap_or_default();
+    stream.read_exact(addresses).await?;
+    let mut skipped = [0; 512];
+    let mut left = length - addresses.len();
+    while left > 0 {
+        let piece = left.min(skipped.len());
+        let piece = skipped.get_mut(..piece).unwrap_or_default();
+        stream.read_exact(piece).await?;
+        left -= piece.len();
     }
-    let mut rest = vec![0; length];
-    stream.read_exact(&mut rest).await?;
-    parse_binary(command, family, &rest).ok_or(HeaderError::Malformed)
+    parse_binary(command, family, addresses).ok_or(HeaderError::Malformed)
 }
 
 fn parse_binary(command: u8, family: u8, rest: &[u8]) -> Option<Speaks> {
@@ -215,6 +223,7 @@ mod tests {
         v6[..4].copy_from_slice(&[0x20, 1, 0x0d, 0xb8]);
         v6[15] = 1;
         let with_more = [&v4[..], &[4, 0, 1, 0]].concat();
+        let with_much_more = [&v4[..], &[0; 65_000]].concat();
         let nobody = Some(Speaks::ForNobody);
         for (command, family, rest, wanted) in [
             (0x21, 0x11, &v4[..], client("192.0.2.1")),
@@ -230,8 +239,8 @@ mod tests {
             (0x22, 0x11, &v4, None),
             (0x11, 0x11, &v4, None),
             (0x21, 0x41, &v4, None),
-            (0x20, 0x00, &[0; REST], nobody),
-            (0x20, 0x00, &[0; REST + 1], None),
+            (0x20, 0x00, &[0; 65_535], nobody),
+            (0x21, 0x11, &with_much_more, client("192.0.2.1")),
         ] {
             let mut bytes = binary(command, family, rest);
             bytes.extend(b"GET /");

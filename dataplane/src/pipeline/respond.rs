@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
+use http_body::Body;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -34,7 +37,16 @@ pub(super) fn pass_on(
     sanitize::response_headers(&mut parts.headers, parts.version, false);
     decorate(&exchange, &mut parts.headers);
     keep_session(&exchange, &mut parts.headers);
-    parts.version = Version::HTTP_11;
+    // A 204 has no length (RFC 9110 §8.6).
+    if parts.status == StatusCode::NO_CONTENT {
+        parts.headers.remove(header::CONTENT_LENGTH);
+    }
+    // Without a length, only the end of the connection ends a response of HTTP/1.0: hyper closes, and promises
+    // nothing else, if the response is of that version.
+    parts.version = match exchange.version {
+        Version::HTTP_10 if incoming.size_hint().exact().is_none() => Version::HTTP_10,
+        _ => Version::HTTP_11,
+    };
     let told = (parts.status == StatusCode::NOT_MODIFIED && exchange.version < Version::HTTP_2)
         .then(|| sanitize::content_length(&parts.headers))
         .flatten();
@@ -88,8 +100,16 @@ pub(super) fn rejected(mut exchange: Box<Exchange>, reject: &Reject) -> Response
         request_id: Some(&exchange.request_id),
     });
     exchange.status = response.status().as_u16();
-    let (mut parts, body) = response.into_parts();
+    let (mut parts, mut body) = response.into_parts();
     decorate(&exchange, &mut parts.headers);
+    // A response to HEAD has no content (RFC 9110 §9.3.2): hyper sees to that in HTTP/1 alone.
+    if exchange.method == Method::HEAD && exchange.version >= Version::HTTP_2 {
+        if let Some(length) = body.size_hint().exact() {
+            let length = HeaderValue::from(length);
+            parts.headers.insert(header::CONTENT_LENGTH, length);
+        }
+        body = Full::<Bytes>::default();
+    }
     Response::from_parts(parts, ResponseBody::Own { body, exchange })
 }
 
@@ -101,7 +121,7 @@ pub(super) fn own(mut exchange: Box<Exchange>, response: Response<()>) -> Respon
     Response::from_parts(
         parts,
         ResponseBody::Own {
-            body: http_body_util::Full::default(),
+            body: Full::default(),
             exchange,
         },
     )

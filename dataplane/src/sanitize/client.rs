@@ -15,7 +15,7 @@ pub(crate) struct ClientInfo {
     pub ip: IpAddr,
     /// The same, for `X-Forwarded-For` and `X-Real-IP`.
     pub ip_value: HeaderValue,
-    /// The `Forwarded` element for this connection (RFC 7239).
+    /// The `Forwarded` element for this connection (RFC 7239), where the client speaks its scheme.
     pub forwarded: HeaderValue,
     /// Whether its `X-Forwarded-*` are believed.
     pub trusted: bool,
@@ -27,18 +27,23 @@ impl ClientInfo {
     /// Of a connection from `ip`.
     pub(crate) fn new(ip: IpAddr, https: bool, trusted_proxies: &[IpNet]) -> Self {
         let ip = ip.to_canonical();
-        let node = match ip {
-            IpAddr::V4(ip) => format!("for={ip};proto={}", scheme(https)),
-            IpAddr::V6(ip) => format!("for=\"[{ip}]\";proto={}", scheme(https)),
-        };
         Self {
             ip,
             ip_value: value(&ip.to_string()),
-            forwarded: value(&node),
+            forwarded: forwarded(ip, https),
             trusted: contains(trusted_proxies, ip),
             https,
         }
     }
+}
+
+/// The `Forwarded` element of a connection from `ip` whose client speaks https or not.
+pub(super) fn forwarded(ip: IpAddr, https: bool) -> HeaderValue {
+    let scheme = scheme(https);
+    value(&match ip {
+        IpAddr::V4(ip) => format!("for={ip};proto={scheme}"),
+        IpAddr::V6(ip) => format!("for=\"[{ip}]\";proto={scheme}"),
+    })
 }
 
 pub(super) const fn scheme(https: bool) -> &'static str {
@@ -108,26 +113,30 @@ fn parse_hop(hop: &[u8]) -> Option<IpAddr> {
         .ok()
 }
 
-/// Whether the client speaks https: over this connection, or as a trusted proxy says.
+/// Whether the client speaks https: over this connection, or as a trusted proxy says. Of several proxies the first
+/// saw the client.
 pub(crate) fn is_https(headers: &HeaderMap, client: &ClientInfo) -> bool {
-    match trusted_one(headers, client, &X_FORWARDED_PROTO) {
-        Some(proto) => proto.as_bytes().eq_ignore_ascii_case(b"https"),
+    match trusted_first(headers, client, &X_FORWARDED_PROTO) {
+        Some(proto) => [&b"https"[..], b"wss"]
+            .iter()
+            .any(|secure| proto.eq_ignore_ascii_case(secure)),
         None => client.https,
     }
 }
 
-/// A header that a trusted proxy set, if it set exactly one.
-pub(super) fn trusted_one<'a>(
+/// The first value of a header that a trusted proxy set: each proxy on the way may have added its own, in the same
+/// line or in one more. `None` if there is none, or the first is empty.
+pub(super) fn trusted_first<'a>(
     headers: &'a HeaderMap,
     client: &ClientInfo,
     name: &HeaderName,
-) -> Option<&'a HeaderValue> {
+) -> Option<&'a [u8]> {
     if !client.trusted {
         return None;
     }
-    let mut values = headers.get_all(name).iter();
-    let first = values.next()?;
-    values.next().is_none().then_some(first)
+    let line = headers.get(name)?.as_bytes();
+    let first = line.split(|byte| *byte == b',').next()?.trim_ascii();
+    (!first.is_empty()).then_some(first)
 }
 
 #[cfg(test)]
@@ -186,7 +195,18 @@ mod tests {
         assert!(is_https(&headers, &proxy));
         assert!(!is_https(&headers, &stranger));
         headers.append(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-        assert!(!is_https(&headers, &proxy), "two are none");
+        assert!(is_https(&headers, &proxy), "the first line counts");
+        for (value, wanted) in [
+            ("https, http", true),
+            ("https,https", true),
+            ("http, https", false),
+            (" wss", true),
+            (", https", false),
+            ("", false),
+        ] {
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(value));
+            assert_eq!(is_https(&headers, &proxy), wanted, "{value:?}");
+        }
     }
 
     #[test]

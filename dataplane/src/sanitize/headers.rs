@@ -202,16 +202,20 @@ fn add_to_trusted(headers: &mut HeaderMap, forwarding: &Forwarding<'_>) {
         client::value(&forwarding.address.to_string())
     };
     headers.insert(X_REAL_IP, real);
+    headers.insert(X_FORWARDED_PROTO, proto(https));
     for (name, ours) in [
-        (X_FORWARDED_PROTO, proto(https)),
         (X_FORWARDED_HOST, forwarding.authority.value().clone()),
         (X_FORWARDED_PORT, port(forwarding.authority, https)),
     ] {
-        if client::trusted_one(headers, client, &name).is_none() {
-            headers.insert(name, ours);
-        }
+        let theirs = client::trusted_first(headers, client, &name);
+        let theirs = theirs.and_then(|first| HeaderValue::from_bytes(first).ok());
+        headers.insert(name, theirs.unwrap_or(ours));
     }
-    headers.append(FORWARDED, client.forwarded.clone());
+    let element = match https == client.https {
+        true => client.forwarded.clone(),
+        false => client::forwarded(client.ip, https),
+    };
+    headers.append(FORWARDED, element);
 }
 
 fn proto(https: bool) -> HeaderValue {

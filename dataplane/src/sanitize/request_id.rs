@@ -7,17 +7,17 @@ use std::{
 
 use http::{HeaderMap, HeaderValue};
 
-use super::{ClientInfo, client::trusted_one, headers::names::X_REQUEST_ID};
+use super::{ClientInfo, client::trusted_first, headers::names::X_REQUEST_ID};
 
 /// Ids of trusted proxies that are longer are replaced.
 const MAX_LEN: usize = 128;
 
 /// The id that a trusted proxy gave, else a new one: 128 random bits in hexadecimal.
 pub(crate) fn request_id(headers: &HeaderMap, client: &ClientInfo) -> HeaderValue {
-    match trusted_one(headers, client, &X_REQUEST_ID) {
-        Some(id) if is_plain(id.as_bytes()) => id.clone(),
-        _ => fresh(),
-    }
+    trusted_first(headers, client, &X_REQUEST_ID)
+        .filter(|id| is_plain(id))
+        .and_then(|id| HeaderValue::from_bytes(id).ok())
+        .unwrap_or_else(fresh)
 }
 
 /// Fit for any log and page without escaping.

@@ -28,19 +28,29 @@ pub(crate) fn framing(parts: &Parts) -> Result<(), Bad> {
     Ok(())
 }
 
-/// Whether the end of a peer's response is certain: no coding besides `chunked`, and no length beside it.
-/// hyper believes the chunks, and the client's side would be framed by us; but a peer, or a cache before
-/// it, that says both is not to be trusted with the connection.
-pub(crate) fn is_framed_once(headers: &HeaderMap) -> bool {
+/// Whether the end of a peer's response is certain: no coding besides `chunked`, no length beside it, no coding in
+/// HTTP/1.0, and a length that is one number. hyper believes the chunks, accepts a length that is said twice, and
+/// looks at none of this where a response has no body; but what it passes on is framed by these headers, and a peer,
+/// or a cache before it, that says both is not to be trusted with the connection (RFC 9112 §6.3).
+pub(crate) fn is_framed_once(version: Version, headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match codings.next() {
-        None => true,
-        Some(coding) => {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    match (codings.next(), lengths.next()) {
+        (None, None) => true,
+        (None, Some(length)) => is_length(length.as_bytes()) && lengths.next().is_none(),
+        (Some(coding), None) => {
             coding.as_bytes().eq_ignore_ascii_case(b"chunked")
                 && codings.next().is_none()
-                && !headers.contains_key(CONTENT_LENGTH)
+                && version == Version::HTTP_11
         }
+        (Some(_), Some(_)) => false,
     }
+}
+
+/// Whether it is the decimal number of a length that somebody may have (RFC 9110 §8.6).
+fn is_length(text: &[u8]) -> bool {
+    text.iter().all(u8::is_ascii_digit)
+        && std::str::from_utf8(text).is_ok_and(|text| text.parse::<u64>().is_ok())
 }
 
 /// The `Content-Length`, if it is one number.

@@ -105,7 +105,10 @@ async fn trusted_proxies_are_believed_and_appended_to() {
         ("x-forwarded-proto", vec!["https"]),
         ("x-forwarded-host", vec!["evil"]),
         ("x-request-id", vec!["mine"]),
-        ("forwarded", vec!["for=1.1.1.1", "for=127.0.0.1;proto=http"]),
+        (
+            "forwarded",
+            vec!["for=1.1.1.1", "for=127.0.0.1;proto=https"],
+        ),
         ("x-hale-consumer", vec![]),
         ("x_forwarded_for", vec![]),
     ] {

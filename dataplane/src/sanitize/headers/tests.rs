@@ -207,9 +207,20 @@ fn a_trusted_proxys_are_appended_to_or_kept() {
     assert_eq!(all(&headers, "x-forwarded-prefix"), ["/shop"]);
     assert_eq!(
         all(&headers, "forwarded"),
-        ["for=198.51.100.7", "for=10.0.0.1;proto=http"]
+        ["for=198.51.100.7", "for=10.0.0.1;proto=https"]
     );
     assert!(!headers.contains_key("x-hale-consumer"));
+    let lists = PROXY.send(&[
+        ("x-forwarded-proto", "https,http"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-host", "a.test, b.test"),
+        ("x-forwarded-port", "8443"),
+        ("x-forwarded-port", "80"),
+    ]);
+    assert_eq!(all(&lists, "x-forwarded-proto"), ["https"]);
+    assert_eq!(all(&lists, "x-forwarded-host"), ["a.test"]);
+    assert_eq!(all(&lists, "x-forwarded-port"), ["8443"]);
+    assert_eq!(all(&lists, "forwarded"), ["for=10.0.0.1;proto=https"]);
     let bare = PROXY.send(&[]);
     assert_eq!(all(&bare, "x-forwarded-for"), ["10.0.0.1"]);
     assert_eq!(all(&bare, "x-forwarded-proto"), ["http"]);
