@@ -13,7 +13,11 @@ use tokio::sync::oneshot;
 use tokio_util::io::InspectReader;
 
 use super::connect::Stream;
-use crate::{body::RequestBody, pool::Http2, worker::LocalExecutor};
+use crate::{
+    body::RequestBody,
+    pool::{Busy, Http2},
+    worker::LocalExecutor,
+};
 
 /// Between two PINGs on a connection that is silent while it has streams. They are for what the kernel's questions do
 /// not find: a connection that something in between answers for. gRPC servers close connections, with all their
@@ -22,6 +26,11 @@ const PING_INTERVAL: Duration = Duration::from_secs(310);
 /// Streams that were cancelled here whose late answers h2 still knows and drops silently. It resets the others again
 /// when their answers come.
 const CANCELLED: usize = 256;
+/// What the peer may have sent of one response that was not taken yet.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// The same of all streams: no limit, since each has its own. A response that its client does not take must not hold up
+/// those of others. h2 also ends a connection whose unread DATA frames are small and many, by half of this window.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// For the answer to a PING.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -60,7 +69,7 @@ pub(super) enum Failed {
 
 /// The peer's SETTINGS, which it sends first, are waited for: before, nobody knows how many streams it takes, and a
 /// burst of requests would open more than that.
-pub(super) async fn handshake_http2(stream: Box<dyn Stream>) -> Result<Opened, Failed> {
+pub(super) async fn handshake_http2(stream: Box<dyn Stream>, _: Busy) -> Result<Opened, Failed> {
     let (greeted, greeting) = oneshot::channel();
     let mut greeted = Some(greeted);
     let stream: Greeted = InspectReader::new(
@@ -74,8 +83,8 @@ pub(super) async fn handshake_http2(stream: Box<dyn Stream>) -> Result<Opened, F
     );
     let (sender, connection) = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
-        .initial_stream_window_size(256 * 1024)
-        .initial_connection_window_size(2 * 1024 * 1024)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(64 * 1024)
         // The limit protects servers from clients. Here the peer answers what our clients asked for and gave up: to
         // end the connection for it would end the streams of all other clients.
@@ -154,7 +163,10 @@ mod tests {
         let began = Instant::now();
         let hour = Duration::from_secs(3600);
         let client = async {
-            let mut sender = handshake_http2(Box::new(near)).await.unwrap().sender;
+            let mut sender = handshake_http2(Box::new(near), Busy::default())
+                .await
+                .unwrap()
+                .sender;
             let mut request = Request::new(RequestBody::empty());
             *request.uri_mut() = "http://shop.test/".parse().unwrap();
             let _ = sender.try_send_request(request).await;
@@ -215,7 +227,10 @@ mod tests {
             request
         };
         let client = async {
-            let mut sender = handshake_http2(Box::new(near)).await.unwrap().sender;
+            let mut sender = handshake_http2(Box::new(near), Busy::default())
+                .await
+                .unwrap()
+                .sender;
             for _ in 0..CANCELLED_MANY {
                 let mut sending = Box::pin(sender.try_send_request(request()));
                 assert!(futures::poll!(&mut sending).is_pending());
