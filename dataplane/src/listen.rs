@@ -32,8 +32,8 @@ use crate::{
 };
 
 pub(crate) mod guard;
-mod head_scan;
 mod proxy_protocol;
+mod scan;
 mod streams;
 
 use guard::{Graceful, Guard, Guarded};

@@ -122,7 +122,7 @@ fn admit(exchange: &mut Exchange, parts: &Parts) -> Result<(), Reject> {
     {
         return Err(Reject::new(Reason::UriTooLong));
     }
-    if exchange.conn.guard.take_ambiguous() {
+    if exchange.conn.guard.is_ambiguous() {
         exchange.conn.guard.finish();
         return Err(Reject::new(Reason::BadRequest)
             .saying("the request has both Content-Length and Transfer-Encoding"));

@@ -82,7 +82,6 @@ pub(crate) async fn open(
     let mut crowded = false;
     loop {
         exchange.in_flight = None;
-        exchange.asking = None;
         let ask = Ask {
             same_peer: tries.same_peer(),
             trial: !crowded,
@@ -128,8 +127,8 @@ pub(crate) async fn open(
             }
             Err(mut error) => {
                 if let Some(unsent) = error.saturated() {
-                    request = unsent;
-                    crowded = true;
+                    (request, crowded) = (unsent, true);
+                    exchange.asking = None;
                     continue;
                 }
                 note_failure(exchange, peer, &error);
@@ -206,6 +205,9 @@ fn switch(
     }
     *answer.headers_mut() = headers;
     if let Some(on) = client.on {
+        if !client.extended {
+            exchange.conn.guard.switches();
+        }
         let held = Tunnel {
             worker: Rc::clone(&exchange.conn.worker),
             _peer: exchange.in_flight.take(),

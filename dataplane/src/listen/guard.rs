@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use super::{head_scan::HeadScan, streams::Streams};
+use super::{scan::Scan, streams::Streams};
 use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -80,8 +80,12 @@ pub(crate) struct Guard {
     finish: AtomicBool,
     /// Set to have the streams looked at.
     look: AtomicBool,
-    /// The head that was just received has more than one framing.
-    ambiguous: AtomicBool,
+    /// HTTP/1: requests that have begun.
+    requests: AtomicU64,
+    /// HTTP/1: the first request whose head has more than one framing, counted from 1; 0 for none.
+    ambiguous: AtomicU64,
+    /// HTTP/1: what comes is of another protocol.
+    switched: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -109,7 +113,9 @@ impl Guard {
             kill: AtomicBool::new(false),
             finish: AtomicBool::new(false),
             look: AtomicBool::new(false),
-            ambiguous: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            ambiguous: AtomicU64::new(0),
+            switched: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         })
     }
@@ -125,6 +131,7 @@ impl Guard {
 
     pub(crate) fn begin_request(&self) {
         self.active.fetch_add(1, Relaxed);
+        self.requests.fetch_add(1, Relaxed);
         self.head_since.store(0, Relaxed);
     }
 
@@ -157,21 +164,23 @@ impl Guard {
         now
     }
 
-    /// Bytes came. Returns whether they begin, or go on with, the head of an HTTP/1 request.
-    fn received(&self) -> Received {
-        if self.active.load(Relaxed) != 0 || self.multiplexed.load(Relaxed) {
-            return Received::Other;
+    /// Bytes came. Where they begin the head of an HTTP/1 request, its time begins.
+    fn received(&self) {
+        let between = self.active.load(Relaxed) == 0 && !self.multiplexed.load(Relaxed);
+        if between && self.head_since.load(Relaxed) == 0 {
+            self.head_since.store(self.clock.now(), Relaxed);
         }
-        if self.head_since.load(Relaxed) != 0 {
-            return Received::Head;
-        }
-        self.head_since.store(self.clock.now(), Relaxed);
-        Received::NewHead
     }
 
-    /// Whether the request that just began had more than one framing; told once.
-    pub(crate) fn take_ambiguous(&self) -> bool {
-        self.ambiguous.load(Relaxed) && self.ambiguous.swap(false, Relaxed)
+    /// Whether the head of the HTTP/1 request that began last has more than one framing.
+    pub(crate) fn is_ambiguous(&self) -> bool {
+        let ambiguous = self.ambiguous.load(Relaxed);
+        ambiguous != 0 && ambiguous == self.requests.load(Relaxed)
+    }
+
+    /// HTTP/1: what the client sends from now on is of another protocol.
+    pub(crate) fn switches(&self) {
+        self.switched.store(true, Relaxed);
     }
 
     fn write_waits(&self, waits: bool) {
@@ -261,13 +270,6 @@ impl Guard {
     }
 }
 
-/// What arrived.
-enum Received {
-    NewHead,
-    Head,
-    Other,
-}
-
 /// A connection that can be asked to end.
 pub(crate) trait Graceful: Future {
     /// Answer what has begun, take nothing new.
@@ -280,7 +282,9 @@ pub(crate) struct Guarded<S> {
     guard: Arc<Guard>,
     ahead: Vec<u8>,
     given: usize,
-    scan: HeadScan,
+    scan: Scan,
+    /// What came last is no HTTP: nothing is read any more.
+    malformed: bool,
 }
 
 impl<S> Guarded<S> {
@@ -291,8 +295,10 @@ impl<S> Guarded<S> {
             guard,
             ahead: Vec::new(),
             given: 0,
-            scan: HeadScan::default(),
+            scan: Scan::default(),
+            malformed: false,
         };
+        // Too few to have more than a head.
         guarded.look_at(&ahead);
         guarded.ahead = ahead;
         guarded
@@ -300,14 +306,22 @@ impl<S> Guarded<S> {
 }
 
 impl<S> Guarded<S> {
-    fn look_at(&mut self, bytes: &[u8]) {
-        match self.guard.received() {
-            Received::Other => return,
-            Received::Head => {}
-            Received::NewHead => self.scan = HeadScan::default(),
+    /// Looks at the next bytes. Gives how many of them may be read.
+    fn look_at(&mut self, bytes: &[u8]) -> usize {
+        self.guard.received();
+        if self.guard.multiplexed.load(Relaxed) || self.guard.switched.load(Relaxed) {
+            return bytes.len();
         }
-        if self.scan.feed(bytes) {
-            self.guard.ambiguous.store(true, Relaxed);
+        let fed = self.scan.feed(bytes);
+        if let Some(number) = self.scan.ambiguous() {
+            self.guard.ambiguous.store(number, Relaxed);
+        }
+        match fed {
+            Ok(()) => bytes.len(),
+            Err(malformed) => {
+                self.malformed = true;
+                malformed.at
+            }
         }
     }
 }
@@ -330,11 +344,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        let polled = match this.malformed {
+            false => Pin::new(&mut this.stream).poll_read(cx, buffer),
+            true => Poll::Ready(Ok(())),
+        };
+        let mut read = 0;
         if let Some(new) = buffer.filled().get(before..).filter(|new| !new.is_empty()) {
-            this.look_at(new);
+            read = this.look_at(new);
+            buffer.set_filled(before + read);
         }
-        polled
+        match this.malformed && read == 0 {
+            true => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+            false => polled,
+        }
     }
 }
 

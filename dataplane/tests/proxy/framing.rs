@@ -68,19 +68,72 @@ async fn length_and_chunks_are_refused_and_what_follows_is_not_read() {
     assert!(recorder.seen().is_empty());
 }
 
+/// Wherever the head is in the stream.
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_another_request_length_and_chunks_are_read_by_chunks() {
+async fn length_and_chunks_are_refused_behind_other_requests_and_empty_lines() {
     let recorder = Recorder::new().await;
-    let both = "POST /second HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n\
-                5\r\nhello\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: shop.test\r\n\r\n";
-    let first = "GET /first HTTP/1.1\r\nhost: shop.test\r\n\r\n";
-    talk(&recorder.hale(), format!("{first}{both}")).await;
-    for request in recorder.seen() {
-        assert!(!request.contains("smuggled"), "{request}");
-        if request.starts_with("POST /second") {
-            assert!(values(&request, "content-length").is_empty(), "{request}");
-            assert_eq!(body(&request), "5\r\nhello\r\n0\r\n\r\n");
+    let both = "content-length: 4\r\ntransfer-encoding: chunked\r\nhost: shop.test\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let smuggled = "GET /smuggled HTTP/1.1\r\nhost: shop.test\r\n\r\n";
+    for before in [
+        "\r\n",
+        "\r\n\r\n",
+        "GET /first HTTP/1.1\r\nhost: shop.test\r\n\r\n",
+        "POST /first HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 5\r\n\r\nhello",
+        "POST /first HTTP/1.1\r\nhost: shop.test\r\ntransfer-encoding: chunked\r\n\r\n5;a\r\nhello\r\n0\r\n\r\n",
+    ] {
+        for line in ["POST /both HTTP/1.1", "A / HTTP/1.1"] {
+            let stream = format!("{before}{line}\r\n{both}{smuggled}");
+            let response = talk(&recorder.hale(), stream).await;
+            let served = usize::from(before.contains("first"));
+            assert_eq!(
+                response.matches("HTTP/1.1 200").count(),
+                served,
+                "{before:?}"
+            );
+            assert_eq!(
+                response.matches("HTTP/1.1 400").count(),
+                1,
+                "{before:?}: {response}"
+            );
+            assert_eq!(
+                response.matches("HTTP/1.1").count(),
+                served + 1,
+                "{response}"
+            );
         }
+    }
+    let seen = recorder.seen();
+    assert!(
+        seen.iter().all(|request| request.contains("/first")),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_chunks_are_400_at_once() {
+    let recorder = Recorder::new().await;
+    let hale = recorder.hale();
+    for chunks in [
+        "5\r\nhello\r\n0\r\n\n",
+        "5;\r\nhello\r\n0\r\n\r\n",
+        "5;bad[=x\r\nhello\r\n0\r\n\r\n",
+        "5 \r\nhello\r\n0\r\n\r\n",
+        "5;a\0\r\nhello\r\n0\r\n\r\n",
+        "5\nhello\r\n0\r\n\r\n",
+        "5\r\nhello0\r\n\r\n",
+        "0\r\nx y: z\r\n\r\n",
+        "00000000000000000005\r\nhello\r\n0\r\n\r\n",
+    ] {
+        let head = "POST / HTTP/1.1\r\nhost: shop.test\r\ntransfer-encoding: chunked\r\n\r\n";
+        let mut stream = TcpStream::connect(hale.address).await.unwrap();
+        let begun = std::time::Instant::now();
+        stream
+            .write_all(format!("{head}{chunks}").as_bytes())
+            .await
+            .unwrap();
+        let response = read_to_end(&mut stream).await;
+        assert_eq!(status(&response), "400", "{chunks:?}: {response}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{chunks:?}");
     }
 }
 
