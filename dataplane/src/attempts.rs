@@ -357,6 +357,7 @@ impl<'a> Attempts<'a> {
             head: head_limit(self.policy),
             deadline: self.deadline,
             fresh: self.fresh(),
+            logged_in: Some(&exchange.conn.logged_in),
             patience: Patience {
                 tried: &self.tried,
                 repeatable: self.nature.repeatable,

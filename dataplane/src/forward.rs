@@ -14,7 +14,8 @@ use crate::{
     auth::Authorized,
     body::RequestBody,
     config::Protocol,
-    pool::{self, Http1, Pool, PoolKey, SharedTurn, StreamSlot},
+    pool::{self, Http1, LoggedIn, Pool, PoolKey, SharedTurn, StreamSlot},
+    sanitize,
     table::{Peer, PeerState, Upstream},
     waiting::Waiting,
 };
@@ -50,8 +51,16 @@ pub(crate) enum Lease {
         state: Arc<PeerState>,
         sender: Http1,
         keep: Duration,
+        owner: Owner,
     },
     Http2(#[allow(dead_code)] StreamSlot),
+}
+
+/// Whose requests a connection may carry.
+pub(crate) enum Owner {
+    Everybody,
+    /// Those of one client connection. `None`: it carries no further request.
+    Client(Option<Rc<LoggedIn>>),
 }
 
 impl Lease {
@@ -63,10 +72,15 @@ impl Lease {
             state,
             sender,
             keep,
+            owner,
         } = self
         {
             sender.is_done();
-            pool.give(key, &state, sender, keep);
+            match owner {
+                Owner::Everybody => pool.give(key, &state, sender, keep),
+                Owner::Client(Some(bound)) => bound.keep(key, sender),
+                Owner::Client(None) => {}
+            }
         }
     }
 
@@ -129,7 +143,13 @@ async fn send_http1(
     request: Request<RequestBody>,
     limits: Limits<'_>,
 ) -> Result<(Response<Incoming>, Lease), Box<AttemptError>> {
-    let (mut sender, reused) = match ready_http1(pool, key, limits).await {
+    let bound = limits.logged_in.and_then(|bound| bound.take(key));
+    let mut logs_in = bound.is_some() || sanitize::logs_in(request.headers());
+    let ready = match bound {
+        Some(sender) => Some(sender),
+        None => ready_http1(pool, key, limits).await,
+    };
+    let (mut sender, reused) = match ready {
         Some(sender) => (sender, true),
         None => match connect(&pool.waiting, upstream, peer, limits, handshake_http1).await {
             Ok(sender) => (sender, false),
@@ -143,6 +163,11 @@ async fn send_http1(
     let answer = answer(&pool.waiting, upstream, peer, limits, sending).await;
     let response = classify(answer, reused)?;
     let response = unswitched(response, reused)?;
+    logs_in |= sanitize::asks_to_log_in(&response);
+    let owner = match logs_in {
+        false => Owner::Everybody,
+        true => Owner::Client(limits.logged_in.cloned()),
+    };
     let keep = pool::KEEP;
     let state = Arc::clone(&peer.state);
     Ok((
@@ -153,6 +178,7 @@ async fn send_http1(
             state,
             sender,
             keep,
+            owner,
         },
     ))
 }

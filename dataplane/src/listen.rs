@@ -27,6 +27,7 @@ use crate::{
     dataplane::Shared,
     metrics::Listener,
     pipeline,
+    pool::LoggedIn,
     sanitize::{self, ClientInfo},
     worker::Worker,
 };
@@ -86,6 +87,8 @@ pub(crate) struct Conn {
     pub(crate) client: ClientInfo,
     /// The TLS server name, in lower case.
     pub(crate) sni: Option<String>,
+    /// The connection to a peer that carries requests of this one alone.
+    pub(crate) logged_in: Rc<LoggedIn>,
 }
 
 /// Counts a connection until it ends.
@@ -174,6 +177,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, remote: SocketAddr, tls: bool) 
             guard,
             client,
             sni: None,
+            logged_in: Rc::default(),
         });
         match sniff(stream).await {
             Some((stream, ahead)) if ahead == PREFACE => {
@@ -250,6 +254,7 @@ async fn handshake(
         guard,
         client,
         sni,
+        logged_in: Rc::default(),
     };
     Some((Rc::new(conn), stream))
 }

@@ -39,6 +39,30 @@ const SHARED_MOST: usize = 256;
 /// How long an HTTP/2 connection without a stream is kept.
 const SHARED_KEEP: Duration = Duration::from_secs(60);
 
+/// The one connection to a peer that belongs to a client connection, because users log in to connections there.
+#[derive(Default)]
+pub(crate) struct LoggedIn(RefCell<Option<(PoolKey, Http1)>>);
+
+impl LoggedIn {
+    /// The peer that it leads to; see [`PeerState::id`].
+    pub(crate) fn peer(&self) -> Option<u64> {
+        self.0.borrow().as_ref().map(|(key, _)| key.peer)
+    }
+
+    /// The connection, if it leads there and can take a request.
+    pub(crate) fn take(&self, key: PoolKey) -> Option<Http1> {
+        let (_, sender) = self.0.borrow_mut().take_if(|(to, _)| *to == key)?;
+        sender.is_ready().then_some(sender)
+    }
+
+    /// Keeps it for the next request of the same client connection.
+    pub(crate) fn keep(&self, key: PoolKey, sender: Http1) {
+        if sender.is_ready() {
+            *self.0.borrow_mut() = Some((key, sender));
+        }
+    }
+}
+
 /// Which connections may stand for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PoolKey {

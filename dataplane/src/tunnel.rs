@@ -171,6 +171,7 @@ fn limits<'t>(
         head: head_limit(policy),
         deadline,
         fresh: Duration::ZERO,
+        logged_in: None,
         patience: Patience {
             tried,
             repeatable: false,

@@ -21,13 +21,18 @@ pub(crate) struct Wish {
     pub(crate) hash: Option<u64>,
     /// The session that it brought, if that has not run out.
     pub(crate) session: Option<Session>,
+    /// The peer that its client is logged in to, by its [`id`](crate::table::PeerState::id).
+    pub(crate) bound: Option<u64>,
     /// Whether the client speaks https, to us or to a proxy that we trust.
     pub(crate) https: bool,
 }
 
 impl Wish {
     pub(crate) fn of(upstream: &Upstream, exchange: &Exchange, headers: &HeaderMap) -> Self {
-        let mut wish = Self::default();
+        let mut wish = Self {
+            bound: exchange.conn.logged_in.peer(),
+            ..Self::default()
+        };
         if let Balance::ConsistentHash(key) = &upstream.config.balance {
             wish.hash = hash(key, exchange, headers);
         }
@@ -40,7 +45,7 @@ impl Wish {
 
     /// Whether any peer will do: who has a session is not sent to another peer for that peer's sake.
     pub(crate) fn may_move(&self) -> bool {
-        self.session.is_none()
+        self.session.is_none() && self.bound.is_none()
     }
 }
 
@@ -70,6 +75,12 @@ fn hash(key: &HashKey, exchange: &Exchange, headers: &HeaderMap) -> Option<u64> 
 }
 
 impl Upstream {
+    /// The number of the peer with this id.
+    fn peer_with(&self, id: u64) -> Option<u32> {
+        let place = self.peers.iter().position(|peer| peer.state.id == id)?;
+        u32::try_from(place).ok()
+    }
+
     /// The number of the peer that gets the request now: its session's while that one serves, else one that
     /// is chosen among the eligible. `None` if there is no eligible peer that `admits` one more.
     ///
@@ -93,7 +104,8 @@ impl Upstream {
                 && self.peers.get(*number as usize).is_some_and(fits)
                 && admits(*number)
         };
-        let kept = wish.session.and_then(|session| self.peer_of(session.peer));
+        let bound = wish.bound.and_then(|id| self.peer_with(id));
+        let kept = bound.or_else(|| self.peer_of(wish.session?.peer));
         if let Some(number) = kept.filter(stays) {
             return Some(number);
         }

@@ -1,12 +1,13 @@
 //! For how long an attempt waits.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
     body::Progress,
     fault::overslept,
+    pool::LoggedIn,
     table::{Concern, Peer, Upstream},
 };
 
@@ -22,6 +23,8 @@ pub(crate) struct Limits<'a> {
     pub(crate) deadline: Option<Instant>,
     /// How long ago a kept connection may have been used last; zero takes none.
     pub(crate) fresh: Duration,
+    /// Where the connection is kept if the peer authenticates it; `None` if it is then not kept.
+    pub(crate) logged_in: Option<&'a Rc<LoggedIn>>,
     pub(crate) patience: Patience<'a>,
 }
 

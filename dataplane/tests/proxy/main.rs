@@ -25,6 +25,7 @@ mod headers;
 mod health;
 mod jwt;
 mod limits;
+mod login;
 mod loops;
 mod malformed;
 mod observed;

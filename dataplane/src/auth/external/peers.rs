@@ -177,6 +177,7 @@ async fn attempt(
         head: Some(left),
         deadline: None,
         fresh,
+        logged_in: None,
         patience: Patience {
             tried,
             repeatable: true,
