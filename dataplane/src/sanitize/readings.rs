@@ -3,8 +3,8 @@
 //! A request goes upstream as it is, so what protects a path has to look at every path that some server would take
 //! it for. Servers differ in whether they
 //!
-//! - take `;parameters` off each segment: those that are written plainly, or `%3B`, too, before or after `%2F` is
-//!   decoded;
+//! - take `;parameters` off each segment: those that are written plainly, or `%3B`, too, in both cases before or after
+//!   `%2F` is decoded;
 //! - decode `%2F` before they split the path;
 //! - cut the path at `%3F` or `%23`, because they decode before they look for the query;
 //! - merge repeated slashes, before or after dot segments are resolved.
@@ -24,6 +24,8 @@ enum Strip {
     Nothing,
     /// `;`, up to the next `/`.
     Plain,
+    /// `;`, up to the next `/` or `%2F`.
+    PlainSegments,
     /// `;` and `%3B`, up to the next `/`.
     Decoded,
     /// `;` and `%3B`, up to the next `/` or `%2F`.
@@ -65,6 +67,12 @@ impl Traits {
             (Strip::Decoded, false, self.escaped_parameters),
             (Strip::Decoded, true, self.escaped_parameters && decodes),
             (Strip::Segments, true, any && self.escaped_slash),
+            // Without `%3B` it is as `Segments`.
+            (
+                Strip::PlainSegments,
+                true,
+                self.parameters && self.escaped_parameters && self.escaped_slash,
+            ),
         ]
         .into_iter()
         .filter_map(|(strip, decode, applies)| applies.then_some((strip, decode)))
@@ -167,11 +175,12 @@ fn read(path: &str, strip: Strip, decode: bool, end: End, out: &mut String) {
         // What came in is ASCII, and an escape is whole.
         let (unit, next) = rest.split_at(if escape.is_some() { 3 } else { 1 });
         rest = next;
-        let boundary = unit == "/" || (unit == "%2F" && strip == Strip::Segments);
+        let segments = matches!(strip, Strip::Segments | Strip::PlainSegments);
+        let boundary = unit == "/" || (unit == "%2F" && segments);
         skipping &= !boundary;
         let begins = match strip {
             Strip::Nothing => false,
-            Strip::Plain => unit == ";",
+            Strip::Plain | Strip::PlainSegments => unit == ";",
             Strip::Decoded | Strip::Segments => unit == ";" || unit == "%3B",
         };
         skipping |= begins;

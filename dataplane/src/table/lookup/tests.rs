@@ -130,6 +130,7 @@ fn a_guard_holds_for_every_reading() {
         ("/;x%2Fadmin", "/admin/*"),
         ("/%3Bx%2Fadmin", "/admin/*"),
         ("/;%2F;/%2Fadmin", "/admin/*"),
+        ("/;%2Fadmin;/..%3B/", "/admin/*"),
         ("/x/..%2Fadmin", "EncodedDots"),
         ("/x%2F..%2Fadmin", "EncodedDots"),
         ("/x//..%3B/admin", "/admin/*"),
@@ -195,7 +196,8 @@ fn the_work_for_readings_has_a_bound() {
 
 /// Every path that some server may take a path for, by steps in any order; an independent and slow model.
 fn model(path: &str) -> Vec<String> {
-    let mut all = vec![path.to_owned()];
+    // The rule of `readings`: other reserved characters mean the same plainly and escaped.
+    let mut all = vec![path.replace("%40", "@")];
     let mut next = 0;
     while let Some(path) = all.get(next).cloned() {
         next += 1;
@@ -205,13 +207,7 @@ fn model(path: &str) -> Vec<String> {
             let plain = segments.map(|segment| segment.split(mark).next().unwrap());
             plain.collect::<Vec<_>>().join("/")
         };
-        let mut steps = vec![
-            path.replace("%2F", "/"),
-            path.replace("%40", "@"),
-            strip(";"),
-            cut("%3F"),
-            cut("%23"),
-        ];
+        let mut steps = vec![path.replace("%2F", "/"), strip(";"), cut("%3F"), cut("%23")];
         if path.contains("%3B") {
             steps.push(path.replace("%3B", ";"));
         }
