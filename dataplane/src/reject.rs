@@ -2,7 +2,7 @@
 //!
 //! The [`Reason`] is the one source of status, title and metric label. The body follows what the client can
 //! read, and reflects nothing of the request: what it says comes from the config and from our own state.
-//! Counts of peers by reason are for everybody; names and addresses (the client's own among them, which it may not
+//! Counts of peers by reason are for everybody; names of objects and addresses (the client's own among them, which it may not
 //! know) only for clients that may be explained to.
 
 use std::{borrow::Cow, net::SocketAddr};
@@ -219,7 +219,11 @@ impl Reject {
                 Message::Explained(message) if audience.explain => Some(message),
                 _ => None,
             },
-            upstream: self.about.as_ref().map(|about| &about.upstream),
+            upstream: self
+                .about
+                .as_ref()
+                .filter(|_| audience.explain)
+                .map(|about| &about.upstream),
             peers,
             detail: peers
                 .filter(|_| audience.explain)

@@ -88,7 +88,8 @@ pub(crate) fn client_address(
     let lines = headers.get_all(X_FORWARDED_FOR);
     for line in lines.iter().rev() {
         for hop in line.as_bytes().rsplit(|byte| *byte == b',') {
-            let Some(ip) = parse_hop(hop) else {
+            // No proxy is reached over the network from a loopback address: who says so wants to pass for local.
+            let Some(ip) = parse_hop(hop).filter(|ip| !ip.is_loopback()) else {
                 return address;
             };
             address = ip;
@@ -179,6 +180,11 @@ mod tests {
             ("10.0.0.1", vec!["1.1.1.1, nonsense, 10.0.0.2"], "10.0.0.2"),
             ("10.0.0.1", vec!["unknown"], "10.0.0.1"),
             ("10.0.0.1", vec!["1.1.1.1,"], "10.0.0.1"),
+            ("10.0.0.1", vec!["127.0.0.1"], "10.0.0.1"),
+            ("10.0.0.1", vec!["::1"], "10.0.0.1"),
+            ("10.0.0.1", vec!["::ffff:127.9.9.9"], "10.0.0.1"),
+            ("10.0.0.1", vec!["127.0.0.1, 198.51.100.7"], "198.51.100.7"),
+            ("10.0.0.1", vec!["127.0.0.1, 10.2.2.2"], "10.2.2.2"),
         ] {
             assert_eq!(address(ip, &lines), wanted, "{ip} {lines:?}");
         }

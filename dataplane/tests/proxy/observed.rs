@@ -59,7 +59,30 @@ async fn strangers_see_counts_and_no_names() {
         json!({"total": 1, "byReason": {"NotReady": 1}})
     );
     assert_eq!(told.get("detail"), None);
-    assert!(!response.contains(&pod));
+    assert_eq!(told.get("upstream"), None);
+    let html = talk(&hale, get("/", "accept: text/html\r\n")).await;
+    for response in [response, html] {
+        assert!(!response.contains(&pod), "{response}");
+        assert!(!response.contains("shop/web"), "{response}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loopback_address_in_x_forwarded_for_makes_no_client_local() {
+    let mut shop = Shop::of(&[dead().await]);
+    shop.upstream.peers[0].readiness = Readiness::Unready;
+    // The tests' own connections come from 127.0.0.1, which stands for a trusted balancer here.
+    let hale = Hale::with(shop.config(), |options| {
+        options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        options.explain = vec!["127.1.0.0/16".parse().unwrap(), "::1/128".parse().unwrap()];
+    });
+    for claimed in ["127.1.0.1", "::1", "::ffff:127.1.0.1", "198.51.100.7, ::1"] {
+        let head = format!("x-forwarded-for: {claimed}\r\n");
+        let response = talk(&hale, get("/", &head)).await;
+        let told: Value = serde_json::from_str(body(&response)).unwrap();
+        assert_eq!(told.get("detail"), None, "{claimed}");
+        assert_eq!(told.get("upstream"), None, "{claimed}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
