@@ -282,6 +282,17 @@ pub struct ProxyArgs {
         value_parser = values::cidr
     )]
     pub explain_cidr: Vec<IpNet>,
+    /// Private networks, such as those of the cluster's pods and Services, whose addresses the URLs of policies (jwks,
+    /// external) may have, by commas [default: none; of serve and demo: all]. They reach the Services of every
+    /// namespace there. Link-local addresses and cloud metadata services are never asked.
+    #[arg(
+        long,
+        env = "HALE_ALLOW_OUTBOUND_CIDR",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        value_parser = values::cidr
+    )]
+    pub allow_outbound_cidr: Option<Vec<IpNet>>,
     /// Clients, by commas, whose X-Forwarded-* headers are believed: the load balancers before Hale.
     #[arg(
         long,
@@ -320,12 +331,25 @@ pub struct Defaults {
     pub listen: IpAddr,
     /// Whether redirects name 443, which a load balancer before Hale answers on, or `--https-port`.
     pub redirect_to_443: bool,
-    /// Whether what policies have Hale ask may be on loopback.
+    /// Whether the URLs of policies may have loopback addresses.
     pub allow_loopback_outbound: bool,
+    /// The private networks whose addresses they may have.
+    pub allow_outbound: Vec<IpNet>,
     /// Where the access log goes.
     pub access_log: AccessLog,
     /// How long to go on serving after SIGTERM.
     pub shutdown_delay: Duration,
+}
+
+/// Every network: what one user's own manifests may name.
+pub fn every_network() -> Vec<IpNet> {
+    [
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    ]
+    .into_iter()
+    .flat_map(|ip| IpNet::new(ip, 0))
+    .collect()
 }
 
 /// Every address of the machine: `::`, which takes IPv4 as well, or `0.0.0.0` where there is no IPv6.
@@ -372,6 +396,10 @@ impl ProxyArgs {
             via: self.via,
             max_connections: self.max_connections,
             allow_loopback_outbound: defaults.allow_loopback_outbound,
+            allow_outbound: self
+                .allow_outbound_cidr
+                .clone()
+                .unwrap_or_else(|| defaults.allow_outbound.clone()),
         }
     }
 }

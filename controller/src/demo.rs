@@ -16,7 +16,7 @@ use std::{
 use hale_dataplane::AccessLog;
 
 use crate::{
-    args::{Defaults, DemoArgs, ProxyArgs},
+    args::{Defaults, DemoArgs, ProxyArgs, every_network},
     cluster::Objects,
     manifests::{self, LoadError},
     process::{Process, ProcessError},
@@ -60,6 +60,7 @@ pub fn defaults() -> Defaults {
         listen: Ipv4Addr::LOCALHOST.into(),
         redirect_to_443: false,
         allow_loopback_outbound: true,
+        allow_outbound: every_network(),
         access_log: AccessLog::Off,
         shutdown_delay: Duration::ZERO,
     }

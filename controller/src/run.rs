@@ -55,6 +55,7 @@ pub fn defaults() -> Defaults {
         listen: every_address(),
         redirect_to_443: true,
         allow_loopback_outbound: false,
+        allow_outbound: Vec::new(),
         access_log: AccessLog::Stdout,
         shutdown_delay: Duration::from_secs(5),
     }

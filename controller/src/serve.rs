@@ -10,7 +10,7 @@ use std::{
 use hale_dataplane::{AccessLog, config::ObjectRef};
 
 use crate::{
-    args::{Defaults, ServeArgs, every_address},
+    args::{Defaults, ServeArgs, every_address, every_network},
     finding::{Finding, FindingReason, Severity},
     manifests::{self, LoadError, Manifests},
     metrics::Metrics,
@@ -39,6 +39,7 @@ pub fn defaults() -> Defaults {
         listen: every_address(),
         redirect_to_443: false,
         allow_loopback_outbound: true,
+        allow_outbound: every_network(),
         access_log: AccessLog::Stdout,
         shutdown_delay: Duration::ZERO,
     }

@@ -72,7 +72,7 @@ pub struct Settings {
     pub escaped_slashes: EscapedSlashes,
     /// How repeated slashes in paths are handled where no policy sets it.
     pub repeated_slashes: RepeatedSlashes,
-    /// Whether endpoints may be loopback, link-local or unspecified addresses: true where manifests
+    /// Whether endpoints may be loopback or link-local addresses: true where manifests
     /// come from files, and nowhere else.
     pub allow_loopback_endpoints: bool,
 }

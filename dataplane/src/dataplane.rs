@@ -24,7 +24,6 @@ use crate::{
     health::{Detector, ProbeKey, Prober},
     listen::{self, Bound},
     metrics::Metrics,
-    outbound::Reach,
     report::{self, Report, Trial, WhyReport, WhyRequest},
     table::PeerTable,
     tls,
@@ -131,10 +130,7 @@ impl Dataplane {
         let prober = Prober::start(on_transition.clone()).map_err(StartError::Thread)?;
         let (detector, task) = Detector::new(on_transition);
         prober.spawn(task);
-        let feeds = Feeds::new(Reach {
-            loopback: shared.options.allow_loopback_outbound,
-            plain: false,
-        });
+        let feeds = Feeds::new(shared.options.reach(false));
         let workers = spawn_workers(&shared, bound)?;
         Ok(Self {
             inner: Arc::new(Inner {

@@ -13,6 +13,7 @@
 //!
 //! Meanwhile the health thread checks peers (`health`), and the controller publishes tables (`dataplane`).
 
+pub mod addresses;
 pub mod auth;
 pub mod config;
 pub mod reason;
@@ -92,6 +93,9 @@ pub struct Options {
     /// Whether what policies have Hale ask (keys of tokens, external authorization) may be on loopback
     /// addresses. Default false.
     pub allow_loopback_outbound: bool,
+    /// Private networks whose addresses those URLs may have. Default none. Link-local addresses and the metadata services
+    /// of clouds are never asked.
+    pub allow_outbound: Vec<IpNet>,
 }
 
 /// Where the access log goes.
@@ -124,6 +128,18 @@ impl Default for Options {
             via: false,
             max_connections: 65_536,
             allow_loopback_outbound: false,
+            allow_outbound: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// The addresses that URLs of policies may have; `plain` allows them to be asked without TLS.
+    pub(crate) fn reach(&self, plain: bool) -> addresses::Reach {
+        addresses::Reach {
+            loopback: self.allow_loopback_outbound,
+            plain,
+            networks: self.allow_outbound.clone().into(),
         }
     }
 }

@@ -6,11 +6,9 @@
 
 mod idle;
 mod origin;
-mod reach;
 
 use idle::Idle;
 pub(crate) use origin::Origin;
-pub(crate) use reach::Reach;
 
 use std::{
     fmt, io,
@@ -31,6 +29,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
+    addresses::Reach,
     config::{Protocol, Trust, UpstreamTls},
     fault::{Fault, overslept},
     tls::{ClientTls, Roots},

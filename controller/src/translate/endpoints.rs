@@ -7,10 +7,13 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
 };
 
-use hale_dataplane::config::{Peer, Readiness};
+use hale_dataplane::{
+    addresses::check_peer,
+    config::{Peer, Readiness},
+};
 use k8s_openapi::api::{
     core::v1::{Service, ServicePort},
     discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
@@ -207,29 +210,9 @@ fn insert_better(peers: &mut BTreeMap<SocketAddr, Peer>, peer: Peer) {
     }
 }
 
-/// Endpoints can be written by whoever may write EndpointSlices. Addresses that mean "this machine" or
-/// the cloud's metadata service would make the proxy a way into its own node.
+/// A tenant may write EndpointSlices, too.
 fn usable(address: &str, settings: &Settings) -> Result<IpAddr, &'static str> {
     let ip: IpAddr = address.parse().map_err(|_| "it is no IP address")?;
-    let canonical = ip.to_canonical();
-    let link_local = match canonical {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    if canonical.is_multicast() || canonical == IpAddr::V4(Ipv4Addr::BROADCAST) {
-        return Err("it is a multicast address");
-    }
-    if canonical.is_unspecified() {
-        return Err("it is the unspecified address");
-    }
-    if settings.allow_loopback_endpoints {
-        return Ok(ip);
-    }
-    if canonical.is_loopback() {
-        return Err("it is a loopback address");
-    }
-    if link_local {
-        return Err("it is a link-local address");
-    }
+    check_peer(ip, settings.allow_loopback_endpoints)?;
     Ok(ip)
 }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::{self, ExternalService},
-    outbound::{Client, Reach},
+    outbound::Client,
     reason::Reason,
     reject::{Form, Reject},
 };
@@ -132,11 +132,8 @@ impl External {
                 peers::ask(worker, upstream, &question, limit).await
             }
             ExternalService::Url(origin) => {
-                let reach = Reach {
-                    loopback: asked.shared.options.allow_loopback_outbound,
-                    plain: true,
-                };
                 let client = self.client.get_or_init(|| {
+                    let reach = asked.shared.options.reach(true);
                     Client::new(origin, None, reach).map_err(|error| format!("{origin}: {error}"))
                 });
                 let client = client

@@ -9,7 +9,7 @@ mod feed;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use super::KeySet;
-use crate::{config::RemoteKeys, health::Prober, outbound::Reach};
+use crate::{addresses::Reach, config::RemoteKeys, health::Prober};
 pub(super) use feed::Feed;
 
 /// Where the keys of a policy come from.
@@ -83,7 +83,11 @@ impl Feeds {
                 }
                 // The same keys, to be asked for at other times.
                 let like = of(|one, other| one.url == other.url && one.roots == other.roots);
-                let feed = Arc::new(Feed::new(&endpoint.config, self.reach, like.as_deref()));
+                let feed = Arc::new(Feed::new(
+                    &endpoint.config,
+                    self.reach.clone(),
+                    like.as_deref(),
+                ));
                 prober.spawn(Feed::run(Arc::downgrade(&feed)));
                 known.push(Arc::downgrade(&feed));
                 feed

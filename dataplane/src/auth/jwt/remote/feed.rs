@@ -19,8 +19,9 @@ use tokio::{
 
 use super::super::{KeySet, keys::SET_BYTES};
 use crate::{
+    addresses::Reach,
     config::{RemoteKeys, Resolved},
-    outbound::{Client, Limits, Reach},
+    outbound::{Client, Limits},
 };
 
 const LIMITS: Limits = Limits {

@@ -11,12 +11,14 @@ use tokio::{
 };
 
 use super::{super::remote::Feed, *};
-use crate::{config::RemoteKeys, outbound::Reach};
+use crate::{addresses::Reach, config::RemoteKeys};
 
-const HERE: Reach = Reach {
-    loopback: true,
-    plain: false,
-};
+fn here() -> Reach {
+    Reach {
+        loopback: true,
+        ..Reach::default()
+    }
+}
 
 /// Serves key sets over plain HTTP.
 struct Issuer {
@@ -79,7 +81,7 @@ impl Issuer {
     /// A method with these keys, and its feed, which nobody runs.
     fn method(&self) -> (Jwt, Arc<Feed>) {
         let jwt = Jwt::compile(&rules(JwtKeys::Remote(self.remote())), None);
-        let feed = Arc::new(Feed::new(&self.remote(), HERE, None));
+        let feed = Arc::new(Feed::new(&self.remote(), here(), None));
         let set = jwt.endpoint().unwrap().feed.set(Arc::clone(&feed));
         assert!(set.is_ok());
         (jwt, feed)
@@ -247,7 +249,7 @@ async fn a_feed_with_other_times_begins_with_the_keys() {
     feed.fetch().await.unwrap();
     let mut remote = issuer.remote();
     remote.refresh = Duration::from_secs(60);
-    let next = Feed::new(&remote, HERE, Some(&feed));
+    let next = Feed::new(&remote, here(), Some(&feed));
     assert_eq!(next.keys().unwrap().1, feed.keys().unwrap().1);
 }
 
@@ -259,8 +261,11 @@ async fn urls_outside_of_reach_are_not_asked() {
     assert!(feed.fetch().await.unwrap_err().contains("not https"));
     let mut remote = issuer.remote();
     for (url, why) in [
-        ("https://127.0.0.1:1/", "it is loopback"),
-        ("https://[::ffff:169.254.169.254]/", "it is link-local"),
+        ("https://127.0.0.1:1/", "it is a loopback address"),
+        (
+            "https://[::ffff:169.254.169.254]/",
+            "it is a cloud's metadata service",
+        ),
         ("http://10.0.0.1/", "not https"),
     ] {
         remote.url = url.into();
